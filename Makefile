@@ -1,0 +1,46 @@
+# Everything that a person or CI runs. `make help` lists it; CI runs `make test` and nothing else.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+GO ?= go
+ENVOY_VERSION ?= 1.40.0
+GOFILES = $(shell git ls-files -co --exclude-standard '*.go' go.mod go.sum)
+
+help: ## list what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
+
+build: bin/isthmus ## build ./bin/isthmus
+
+bin/isthmus: $(GOFILES)
+	$(GO) build -trimpath -o $@ ./cmd/isthmus
+
+envoy: ## get the reference Envoy into the user's cache, unless $ISTHMUS_ENVOY or PATH has one
+	@[ -n "$$ISTHMUS_ENVOY" ] || command -v envoy >/dev/null || e2e/get-envoy.sh $(ENVOY_VERSION)
+
+demo: build envoy ## two clusters, four Envoys, one peered TCP service, on this machine
+	./bin/isthmus demo
+
+test: lint unit e2e ## everything that CI runs: lint, unit tests with the race detector, e2e on real Envoys
+
+unit: envoy ## unit, golden and property tests, with the race detector
+	$(GO) test -race -timeout 15m $$($(GO) list ./... | grep -v /e2e)
+
+e2e: build envoy ## black-box tests on real Envoys; in network namespaces when root
+	$(GO) test -count=1 -timeout 40m -v ./e2e/...
+
+golden: ## rewrite the expected parts of golden cases; read the diff before you commit it
+	UPDATE_GOLDEN=1 $(GO) test ./config/... ./snapshot/... ./gateway/... ./sidecar/... ./api/... ./cmd/...
+
+lint: ## gofmt, go vet
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$unformatted" ] || { echo "not gofmt'ed: $$unformatted"; exit 1; }
+	$(GO) vet ./...
+
+FUZZTIME ?= 20s
+fuzz: ## run each fuzz test for FUZZTIME (20s)
+	@set -e; for pkg in $$($(GO) list ./...); do \
+	  for name in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+	    echo "== $$pkg $$name"; $(GO) test -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) $$pkg; done; done
+
+bench: ## the numbers of the README: ratios against anchors measured in the same run
+	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 30m ./xds/... ./snapshot/...
+
+.PHONY: help build envoy demo test unit e2e golden lint fuzz bench

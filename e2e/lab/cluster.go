@@ -1,0 +1,266 @@
+package lab
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+)
+
+// Cluster is one operator's isthmus on one host.
+type Cluster struct {
+	Lab     *Lab
+	Name    string
+	Host    *Host
+	DataDir string
+	HTTP    string // host:port of the API
+	Server  *Process
+	args    []string
+}
+
+// The ports of every cluster. Hosts do not share addresses, so clusters can share ports.
+const (
+	HTTPPort    = "8500"
+	XDSPort     = "8502"
+	PeeringPort = "8503"
+)
+
+// Cluster starts an isthmus on a new host and waits until it is ready. All datacenters are called dc1. args are further
+// flags of `isthmus serve`.
+func (l *Lab) Cluster(name string, args ...string) *Cluster {
+	l.T.Helper()
+	h := l.Host(name)
+	c := &Cluster{Lab: l, Name: name, Host: h, DataDir: l.Path(name + "-data"), HTTP: h.Local + ":" + HTTPPort}
+	c.args = append([]string{
+		"serve", "--data-dir", c.DataDir, "--datacenter", "dc1", "--node-name", name, "--http-addr", c.HTTP,
+		"--xds-addr", h.Local + ":" + XDSPort, "--peering-addr", h.WAN + ":" + PeeringPort,
+		"--allow-peer-addresses", "127.0.0.0/8", "--log-level", "debug",
+	}, args...)
+	c.Start()
+	return c
+}
+
+// Start starts the server again after it was ended, and waits until it is ready.
+func (c *Cluster) Start() {
+	c.Lab.T.Helper()
+	c.Server = c.Lab.start("isthmus "+c.Name, c.Host.Command(c.Lab.Binary, c.args...))
+	c.Lab.Eventually("isthmus "+c.Name+" is ready", func() error {
+		if !c.Server.Running() {
+			return errors.New("it has ended")
+		}
+		_, err := c.Get("/readyz")
+		return err
+	})
+}
+
+// Get asks the API as an operator and returns the body of a 200.
+func (c *Cluster) Get(path string) (string, error) {
+	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DialContext: c.dial, DisableKeepAlives: true}}
+	request, err := http.NewRequest(http.MethodGet, "http://"+c.HTTP+path, nil)
+	if err != nil {
+		return "", err
+	}
+	token, _ := os.ReadFile(c.DataDir + "/operator.token")
+	request.Header.Set("X-Consul-Token", strings.TrimSpace(string(token)))
+	response, err := client.Do(request)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(response.Body)
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s: %s", path, response.Status, body)
+	}
+	return string(body), err
+}
+
+// JSON asks the API and decodes the answer into v.
+func (c *Cluster) JSON(path string, v any) error {
+	body, err := c.Get(path)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal([]byte(body), v)
+}
+
+// Result is how a command ended.
+type Result struct {
+	Stdout, Stderr string
+	Code           int
+}
+
+// Try runs the CLI against the cluster.
+func (c *Cluster) Try(args ...string) Result {
+	c.Lab.T.Helper()
+	return c.Do(c.command(args...))
+}
+
+func (c *Cluster) command(args ...string) *exec.Cmd {
+	cmd := c.Host.Command(c.Lab.Binary, args...)
+	cmd.Env = append(os.Environ(), "ISTHMUS_HTTP_ADDR="+c.HTTP, "ISTHMUS_HTTP_TOKEN_FILE="+c.DataDir+"/operator.token", "ISTHMUS_ENVOY="+c.Lab.Envoy)
+	return cmd
+}
+
+// Do runs a command to its end.
+func (c *Cluster) Do(cmd *exec.Cmd) Result {
+	c.Lab.T.Helper()
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		c.Lab.T.Fatalf("%v: %v", cmd.Args, err)
+	}
+	return Result{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
+}
+
+// CLI runs the CLI against the cluster, which must succeed, and returns what it printed.
+func (c *Cluster) CLI(args ...string) string {
+	c.Lab.T.Helper()
+	r := c.Try(args...)
+	if r.Code != 0 {
+		c.Lab.T.Fatalf("%s: isthmus %s: exit %d\n%s%s", c.Name, strings.Join(args, " "), r.Code, r.Stdout, r.Stderr)
+	}
+	return strings.TrimSpace(r.Stdout)
+}
+
+// Config writes a config entry, given in HCL.
+func (c *Cluster) Config(entry string) {
+	c.Lab.T.Helper()
+	c.CLI("config", "write", c.Lab.Write(fmt.Sprintf("%s-%d.hcl", c.Name, time.Now().UnixNano()), entry))
+}
+
+// Register registers what a service definition in HCL says.
+func (c *Cluster) Register(definition string) {
+	c.Lab.T.Helper()
+	c.CLI("services", "register", c.Lab.Write(fmt.Sprintf("%s-%d.hcl", c.Name, time.Now().UnixNano()), definition))
+}
+
+// Envoy starts the Envoy of a registered proxy with the bootstrap that args of `isthmus envoy-bootstrap` ask for, and
+// waits until it is live.
+func (c *Cluster) Envoy(name string, args ...string) *Envoy {
+	c.Lab.T.Helper()
+	admin := c.Lab.Path(name + "-" + c.Name + ".admin")
+	args = append([]string{"envoy-bootstrap"}, args...)
+	args = append(args, "--xds-addr", c.Host.Local+":"+XDSPort, "--admin-socket", admin, "--metrics-bind", "", "--", "--log-level", "info", "--concurrency", "1")
+	e := &Envoy{Name: name, cluster: c, admin: admin}
+	e.Process = c.Lab.start("envoy "+name+"@"+c.Name, c.command(args...))
+	c.Lab.Eventually("envoy "+name+"@"+c.Name+" is ready", func() error {
+		if !e.Running() {
+			return errors.New("it has ended")
+		}
+		state, err := e.Admin("/ready")
+		if err == nil && strings.TrimSpace(state) != "LIVE" {
+			err = fmt.Errorf("it is %s", strings.TrimSpace(state))
+		}
+		return err
+	})
+	return e
+}
+
+// Gateway registers and starts a mesh gateway: ingress on the host's WAN address, egress on its LAN address.
+func (c *Cluster) Gateway() *Envoy {
+	c.Lab.T.Helper()
+	return c.Envoy("gateway", "--gateway=mesh", "--name", "mesh-gateway", "--register",
+		"--address", c.Host.WAN+":8443", "--wan-address", c.Host.WAN+":8443", "--egress-address", c.Host.LAN+":8444")
+}
+
+// Sidecar starts the sidecar of a registered service.
+func (c *Cluster) Sidecar(service string) *Envoy {
+	c.Lab.T.Helper()
+	return c.Envoy("sidecar-"+service, "--sidecar-for", service)
+}
+
+// Envoy is a running Envoy of the lab.
+type Envoy struct {
+	*Process
+	Name    string
+	cluster *Cluster
+	admin   string // unix socket
+}
+
+// Admin asks Envoy's admin interface.
+func (e *Envoy) Admin(path string) (string, error) {
+	return e.admins(http.MethodGet, path)
+}
+
+// Post changes something through Envoy's admin interface.
+func (e *Envoy) Post(path string) (string, error) {
+	return e.admins(http.MethodPost, path)
+}
+
+func (e *Envoy) admins(method, path string) (string, error) {
+	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext:       dialUnix(e.admin),
+	}}
+	request, err := http.NewRequest(method, "http://admin"+path, nil)
+	if err != nil {
+		return "", err
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(response.Body)
+	return string(body), err
+}
+
+// Stat returns the sum of all counters and gauges whose name matches a regular expression.
+func (e *Envoy) Stat(pattern string) int {
+	text, err := e.Admin("/stats?format=json&filter=" + pattern)
+	if err != nil {
+		e.cluster.Lab.T.Fatalf("envoy %s: stats: %v", e.Name, err)
+	}
+	var answer struct{ Stats []struct{ Value any } }
+	if err := json.Unmarshal([]byte(text), &answer); err != nil {
+		e.cluster.Lab.T.Fatalf("envoy %s: stats: %v", e.Name, err)
+	}
+	sum := 0
+	for _, s := range answer.Stats {
+		if n, ok := s.Value.(float64); ok {
+			sum += int(n)
+		}
+	}
+	return sum
+}
+
+// Peer peers two clusters: the acceptor makes a token for name, which the dialer establishes as as.
+func (c *Cluster) Peer(name string, dialer *Cluster, as string) {
+	c.Lab.T.Helper()
+	token := c.CLI("peering", "generate-token", "--name", name)
+	dialer.CLI("peering", "establish", "--name", as, "--peering-token", token)
+	for _, end := range []struct {
+		c    *Cluster
+		peer string
+	}{{c, name}, {dialer, as}} {
+		c.Lab.Eventually(end.c.Name+" has "+end.peer+" ACTIVE", func() error {
+			var answer struct{ State string }
+			if err := end.c.JSON("/v1/peering/"+end.peer, &answer); err != nil {
+				return err
+			}
+			if answer.State != "ACTIVE" {
+				return fmt.Errorf("it is %s", answer.State)
+			}
+			return nil
+		})
+	}
+}
+
+// FreePort returns a port that nobody listens on, on an address of the host.
+func (h *Host) FreePort(address string) (string, error) {
+	listener, err := h.Listen(net.JoinHostPort(address, "0"))
+	if err != nil {
+		return "", err
+	}
+	_, port, err := net.SplitHostPort(listener.Addr().String())
+	return port, errors.Join(err, listener.Close())
+}

@@ -22,10 +22,10 @@ demo: build envoy ## two clusters, four Envoys, one peered TCP service, on this 
 test: lint unit e2e ## everything that CI runs: lint, unit tests with the race detector, e2e on real Envoys
 
 unit: envoy ## unit, golden and property tests, with the race detector
-	$(GO) test -race -timeout 15m $$($(GO) list ./... | grep -v /e2e)
+	@set -o pipefail; $(GO) test -race -timeout 20m -json $$($(GO) list ./... | grep -v /e2e) | $(GO) run ./internal/testcount
 
 e2e: build envoy ## black-box tests on real Envoys; in network namespaces when root
-	$(GO) test -count=1 -timeout 40m -v ./e2e/...
+	@set -o pipefail; $(GO) test -count=1 -timeout 40m -json ./e2e/... | $(GO) run ./internal/testcount
 
 golden: ## rewrite the expected parts of golden cases; read the diff before you commit it
 	UPDATE_GOLDEN=1 $(GO) test ./config/... ./snapshot/... ./gateway/... ./sidecar/... ./api/... ./cmd/...

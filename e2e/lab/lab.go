@@ -33,6 +33,8 @@ type Lab struct {
 // loopback addresses otherwise.
 func New(t *testing.T) *Lab {
 	t.Helper()
+	test, _, _ := strings.Cut(t.Name(), "/")
+	ran.Store(test, true)
 	l := &Lab{T: t, Dir: t.TempDir(), Binary: binary(t), Envoy: EnvoyBinary(t)}
 	if os.Geteuid() == 0 {
 		l.net = newNamespaces(t)
@@ -40,6 +42,14 @@ func New(t *testing.T) *Lab {
 		l.net = &loopbacks{}
 	}
 	return l
+}
+
+var ran sync.Map // names of the tests that made a lab
+
+// Ran tells whether a test has made a lab.
+func Ran(test string) bool {
+	_, ok := ran.Load(test)
+	return ok
 }
 
 // Isolated tells whether hosts are separate networks, so that "cannot be reached" can be tested.

@@ -1,8 +1,6 @@
 package snapshot
 
 import (
-	"strings"
-
 	iradix "github.com/hashicorp/go-immutable-radix/v2"
 
 	"github.com/isthmus-mesh/isthmus/config"
@@ -14,7 +12,7 @@ type World struct {
 	// Index grows by one or more with every change, and is what X-Consul-Index carries.
 	Index   uint64
 	objects *iradix.Tree[any]
-	// modified holds the Index at which an object, or the first part of its path, last changed or went.
+	// modified holds the Index at which an object, or anything below a part of its path, last changed or went.
 	modified *iradix.Tree[uint64]
 	// related finds instances by what is not the start of their key: see the rel functions.
 	related *iradix.Tree[*Instance]
@@ -40,11 +38,14 @@ func (w *World) With(index uint64, events []Event) *World {
 		} else {
 			before, _ = objects.Insert(path, event.Object)
 		}
-		relate(related, event.Key, before, event.Object)
+		for _, prefix := range relate(related, event.Key, before, event.Object) {
+			modified.Insert([]byte(prefix), index)
+		}
 		modified.Insert(path, index)
-		modified.Insert([]byte(event.Key.Table), index)
-		if first, _, more := strings.Cut(event.Key.Path, sep); more {
-			modified.Insert(NewKey(event.Key.Table, first).bytes(), index)
+		for i, c := range path {
+			if c == sep[0] {
+				modified.Insert(path[:i], index)
+			}
 		}
 	}
 	return &World{Index: index, objects: objects.Commit(), modified: modified.Commit(), related: related.Commit()}
@@ -53,8 +54,7 @@ func (w *World) With(index uint64, events []Event) *World {
 func (k Key) bytes() []byte { return []byte(string(k.Table) + sep + k.Path) }
 
 // Modified returns the Index at which the object at parts last changed or went, or, for fewer parts, anything below
-// them; with no parts, anything in the table. It is 0 for what was never there. Only the whole path, its first part
-// and the table are kept.
+// them; with no parts, anything in the table. It is 0 for what was never there.
 func (w *World) Modified(table Table, parts ...string) uint64 {
 	key := []byte(table)
 	if len(parts) > 0 {

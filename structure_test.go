@@ -36,20 +36,22 @@ var mayImport = map[string][]string{
 	"gateway":            {"snapshot", "sni", "xds/envoy"},
 	"sidecar":            {"snapshot", "sni", "xds/envoy"},
 	"xds":                {"xds/envoy"},
-	"api":                {"config", "snapshot", "sni"},
-	"cmd/isthmus":        {"*"},
-	"cmd/isthmus/demo":   {"*"},
-	"e2e":                {},
-	"e2e/lab":            {},
-	".":                  {},
+	// Test support: shows what a set means, in words and to a real Envoy.
+	"xds/envoy/envoytest": {"xds/envoy"},
+	"api":                 {"config", "snapshot", "sni"},
+	"cmd/isthmus":         {"*"},
+	"cmd/isthmus/demo":    {"*"},
+	"e2e":                 {},
+	"e2e/lab":             {},
+	".":                   {},
 }
 
 // fences lists who may import a third-party path, by its prefix. Tests may import anything.
 var fences = map[string][]string{
 	"github.com/hashicorp/consul/api":                 {"consul", "cmd/isthmus"},
 	"github.com/envoyproxy/go-control-plane/pkg/":     {"xds"},
-	"github.com/envoyproxy/go-control-plane/envoy/":   {"xds/envoy", "gateway", "sidecar", "xds", "envoy-bootstrap"},
-	"github.com/cncf/xds/go/":                         {"xds/envoy", "gateway", "sidecar", "xds", "envoy-bootstrap"},
+	"github.com/envoyproxy/go-control-plane/envoy/":   {"xds/envoy", "xds/envoy/envoytest", "gateway", "sidecar", "xds", "envoy-bootstrap"},
+	"github.com/cncf/xds/go/":                         {"xds/envoy", "xds/envoy/envoytest", "gateway", "sidecar", "xds", "envoy-bootstrap"},
 	"google.golang.org/grpc":                          {"xds", "peering", "peering/wire", "consul"},
 	"go.etcd.io/bbolt":                                {"state"},
 	"github.com/hashicorp/hcl":                        {"config"},

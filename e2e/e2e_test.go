@@ -19,6 +19,7 @@ func TestMain(m *testing.M) {
 			code = 1
 		}
 	}
+	lab.StopEngine()
 	os.Exit(code)
 }
 

@@ -19,7 +19,7 @@ const (
 // HCL: the list elements of proxy.upstreams.
 func service(c *lab.Cluster, name string, offset int, banner bool, upstreams string) (*lab.App, *lab.Envoy) {
 	c.Lab.T.Helper()
-	app := c.Lab.App(c.Host, name+"@"+c.Name, c.Host.Local+":"+port(appPort, offset), banner)
+	app := c.Lab.App(c.Host, name+"@"+c.Name, c.Host.App+":"+port(appPort, offset), banner)
 	register(c, name, offset, upstreams)
 	return app, c.Sidecar(name)
 }
@@ -40,7 +40,7 @@ service {
       upstreams = [ %s ]
     }
   } }
-}`, name, c.Host.Local, port(appPort, offset), c.Host.LAN, port(sidecarPort, offset), c.Host.Local, upstreams))
+}`, name, c.Host.App, port(appPort, offset), c.Host.Sidecar, port(sidecarPort, offset), c.Host.App, upstreams))
 }
 
 func port(base string, offset int) string {
@@ -53,7 +53,7 @@ func port(base string, offset int) string {
 
 // upstream is one element of proxy.upstreams: a service at a peer, or with an empty peer in the own cluster.
 func upstream(c *lab.Cluster, name, peer, mode string, offset int) string {
-	text := fmt.Sprintf(`{ destination_name = %q, local_bind_address = %q, local_bind_port = %s`, name, c.Host.Local, port(upPort, offset))
+	text := fmt.Sprintf(`{ destination_name = %q, local_bind_address = %q, local_bind_port = %s`, name, c.Host.Upstream, port(upPort, offset))
 	if peer != "" {
 		text += fmt.Sprintf(`, destination_peer = %q`, peer)
 	}
@@ -64,7 +64,7 @@ func upstream(c *lab.Cluster, name, peer, mode string, offset int) string {
 }
 
 // up returns the address at which a cluster's callers find the upstream with an offset.
-func up(c *lab.Cluster, offset int) string { return c.Host.Local + ":" + port(upPort, offset) }
+func up(c *lab.Cluster, offset int) string { return c.Host.Upstream + ":" + port(upPort, offset) }
 
 // export writes the one exported-services entry of a cluster: service to peers, service to peers, …
 func export(c *lab.Cluster, services map[string][]string) {
@@ -107,10 +107,10 @@ type pair struct {
 	gatewayB          *lab.Envoy
 }
 
-// newPair brings the pair up, with db exported and web allowed, in a gateway mode.
-func newPair(t *testing.T, mode string, banner bool) *pair {
+// newPair brings the pair up, with db exported and web allowed, in a gateway mode. args are flags of beta's server.
+func newPair(t *testing.T, mode string, banner bool, args ...string) *pair {
 	t.Helper()
-	p := bare(t, banner)
+	p := bare(t, banner, args...)
 	_, p.webEnvoy = service(p.alpha, "web", 0, false, upstream(p.alpha, "db", "beta", mode, 0))
 	export(p.beta, map[string][]string{"db": {"alpha"}})
 	intend(p.beta, "db", source{"web", "alpha", "allow"})
@@ -119,10 +119,10 @@ func newPair(t *testing.T, mode string, banner bool) *pair {
 }
 
 // bare brings up two peered clusters with gateways and db at beta; nothing is exported, allowed or dialled yet.
-func bare(t *testing.T, banner bool) *pair {
+func bare(t *testing.T, banner bool, args ...string) *pair {
 	t.Helper()
 	l := lab.New(t)
-	p := &pair{Lab: l, alpha: l.Cluster("alpha"), beta: l.Cluster("beta")}
+	p := &pair{Lab: l, alpha: l.Cluster("alpha"), beta: l.Cluster("beta", args...)}
 	p.beta.Peer("alpha", p.alpha, "beta")
 	p.gatewayA, p.gatewayB = p.alpha.Gateway(), p.beta.Gateway()
 	p.db, p.dbEnvoy = service(p.beta, "db", 0, banner, "")

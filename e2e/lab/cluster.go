@@ -6,10 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
@@ -37,10 +42,10 @@ const (
 func (l *Lab) Cluster(name string, args ...string) *Cluster {
 	l.T.Helper()
 	h := l.Host(name)
-	c := &Cluster{Lab: l, Name: name, Host: h, DataDir: l.Path(name + "-data"), HTTP: h.Local + ":" + HTTPPort}
+	c := &Cluster{Lab: l, Name: name, Host: h, DataDir: l.Path(name + "-data"), HTTP: h.API + ":" + HTTPPort}
 	c.args = append([]string{
 		"serve", "--data-dir", c.DataDir, "--datacenter", "dc1", "--node-name", name, "--http-addr", c.HTTP,
-		"--xds-addr", h.Local + ":" + XDSPort, "--peering-addr", h.WAN + ":" + PeeringPort,
+		"--xds-addr", h.XDS + ":" + XDSPort, "--peering-addr", h.Peering + ":" + PeeringPort,
 		"--allow-peer-addresses", "127.0.0.0/8", "--log-level", "debug",
 	}, args...)
 	c.Start()
@@ -147,11 +152,12 @@ func (c *Cluster) Register(definition string) {
 // waits until it is live.
 func (c *Cluster) Envoy(name string, args ...string) *Envoy {
 	c.Lab.T.Helper()
-	admin := c.Lab.Path(name + "-" + c.Name + ".admin")
-	args = append([]string{"envoy-bootstrap"}, args...)
-	args = append(args, "--xds-addr", c.Host.Local+":"+XDSPort, "--admin-socket", admin, "--metrics-bind", "", "--", "--log-level", "info", "--concurrency", "1")
-	e := &Envoy{Name: name, cluster: c, admin: admin}
-	e.Process = c.Lab.start("envoy "+name+"@"+c.Name, c.command(args...))
+	e := &Envoy{Name: name, cluster: c, admin: c.Lab.Path(name+"-"+c.Name) + "/admin"}
+	if err := os.Mkdir(filepath.Dir(e.admin), 0o777); err != nil {
+		c.Lab.T.Fatal(err)
+	}
+	args = append([]string{"envoy-bootstrap", "--xds-addr", c.Host.XDS + ":" + XDSPort, "--admin-socket", e.admin, "--metrics-bind", ""}, args...)
+	e.Process = c.Lab.runner.envoy(e, args)
 	c.Lab.Eventually("envoy "+name+"@"+c.Name+" is ready", func() error {
 		if !e.Running() {
 			return errors.New("it has ended")
@@ -165,11 +171,28 @@ func (c *Cluster) Envoy(name string, args ...string) *Envoy {
 	return e
 }
 
+// envoyFlags are those of every Envoy of the lab, besides what isthmus adds.
+var envoyFlags = []string{"--log-level", "info", "--concurrency", "1"}
+
+// runner starts Envoys: as processes, or as containers.
+type runner interface {
+	// envoy starts an Envoy with the bootstrap that args, a command line of isthmus, asks for.
+	envoy(e *Envoy, args []string) *Process
+}
+
+// processes runs each Envoy as `isthmus envoy-bootstrap … -- flags` does.
+type processes struct{}
+
+func (processes) envoy(e *Envoy, args []string) *Process {
+	args = append(append(args, "--"), envoyFlags...)
+	return e.cluster.Lab.start("envoy "+e.Name+"@"+e.cluster.Name, e.cluster.command(args...))
+}
+
 // Gateway registers and starts a mesh gateway: ingress on the host's WAN address, egress on its LAN address.
 func (c *Cluster) Gateway() *Envoy {
 	c.Lab.T.Helper()
 	return c.Envoy("gateway", "--gateway=mesh", "--name", "mesh-gateway", "--register",
-		"--address", c.Host.WAN+":8443", "--wan-address", c.Host.WAN+":8443", "--egress-address", c.Host.LAN+":8444")
+		"--address", c.Host.WAN+":8443", "--wan-address", c.Host.WAN+":8443", "--egress-address", c.Host.Egress+":8444")
 }
 
 // Sidecar starts the sidecar of a registered service.
@@ -189,6 +212,20 @@ type Envoy struct {
 // Admin asks Envoy's admin interface.
 func (e *Envoy) Admin(path string) (string, error) {
 	return e.admins(http.MethodGet, path)
+}
+
+// Names returns every name that stands in Envoy's own configuration, as JSON has it.
+func (e *Envoy) Names() []string {
+	e.cluster.Lab.T.Helper()
+	dump, err := e.Admin("/config_dump?include_eds")
+	if err != nil {
+		e.cluster.Lab.T.Fatalf("envoy %s: config dump: %v", e.Name, err)
+	}
+	names := map[string]bool{}
+	for _, found := range regexp.MustCompile(`"(?:name|cluster_name|cluster)": "([^"]+)"`).FindAllStringSubmatch(dump, -1) {
+		names[found[1]] = true
+	}
+	return slices.Sorted(maps.Keys(names))
 }
 
 // Post changes something through Envoy's admin interface.
@@ -216,7 +253,7 @@ func (e *Envoy) admins(method, path string) (string, error) {
 
 // Stat returns the sum of all counters and gauges whose name matches a regular expression.
 func (e *Envoy) Stat(pattern string) int {
-	text, err := e.Admin("/stats?format=json&filter=" + pattern)
+	text, err := e.Admin("/stats?format=json&filter=" + url.QueryEscape(pattern))
 	if err != nil {
 		e.cluster.Lab.T.Fatalf("envoy %s: stats: %v", e.Name, err)
 	}
@@ -263,4 +300,13 @@ func (h *Host) FreePort(address string) (string, error) {
 	}
 	_, port, err := net.SplitHostPort(listener.Addr().String())
 	return port, errors.Join(err, listener.Close())
+}
+
+// With starts another server on the cluster's data directory, whose flags are followed by args: the last one counts.
+func (c *Cluster) With(args ...string) *Cluster {
+	c.Lab.T.Helper()
+	other := *c
+	other.args = append(append([]string{}, c.args...), args...)
+	other.Start()
+	return &other
 }

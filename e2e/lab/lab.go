@@ -25,6 +25,7 @@ type Lab struct {
 	Binary string // of isthmus
 	Envoy  string // of Envoy
 	net    network
+	runner runner
 	mu     sync.Mutex
 	procs  []*Process
 }
@@ -35,7 +36,7 @@ func New(t *testing.T) *Lab {
 	t.Helper()
 	test, _, _ := strings.Cut(t.Name(), "/")
 	ran.Store(test, true)
-	l := &Lab{T: t, Dir: t.TempDir(), Binary: binary(t), Envoy: EnvoyBinary(t)}
+	l := &Lab{T: t, Dir: t.TempDir(), Binary: binary(t), Envoy: EnvoyBinary(t), runner: processes{}}
 	if os.Geteuid() == 0 {
 		l.net = newNamespaces(t)
 	} else {

@@ -21,13 +21,14 @@ type network interface {
 	isolated() bool
 }
 
-// Host is one machine: LAN is an address that only programs on this host reach (in namespaces), WAN one that all hosts
-// reach. Programs on it also have 127.0.0.1 to themselves in namespaces; on loopback they share it, so Local says which
-// address stands for it.
+// Host is where one cluster lives: the addresses at which its parts are found, and a way to be there.
 type Host struct {
-	Name            string
-	LAN, WAN, Local string
-	namespace       string
+	Name              string
+	API, XDS, Peering string // of the control plane
+	App, Upstream     string // of applications, and of what sidecars offer them: only programs on this host reach it
+	Sidecar, Egress   string // inside the cluster: another host has no way to it, when isolated
+	WAN               string // of the gateway: all hosts reach it
+	programs, callers string // network namespaces of commands, and of applications; empty: the test's own
 }
 
 // Host returns a new machine.
@@ -46,7 +47,8 @@ func (n *loopbacks) isolated() bool { return false }
 func (n *loopbacks) host(_ *testing.T, name string) *Host {
 	i := n.hosts.Add(1)
 	address := func(last int) string { return fmt.Sprintf("127.%d.%d.%d", loopbackRange, i, last) }
-	return &Host{Name: name, LAN: address(1), WAN: address(2), Local: address(3)}
+	local, lan, wan := address(1), address(2), address(3)
+	return &Host{Name: name, API: local, XDS: local, App: local, Upstream: local, Sidecar: lan, Egress: lan, Peering: wan, WAN: wan}
 }
 
 // namespaces gives each host a network namespace, all linked to a bridge in one more.
@@ -91,31 +93,42 @@ func (n *namespaces) host(t *testing.T, name string) *Host {
 	t.Helper()
 	n.hosts++
 	ns := n.prefix + "-" + name
-	h := &Host{Name: name, LAN: fmt.Sprintf("10.%d.0.1", n.hosts), WAN: fmt.Sprintf("10.99.0.%d", n.hosts), Local: "127.0.0.1", namespace: ns}
+	local, lan, wan := "127.0.0.1", fmt.Sprintf("10.%d.0.1", n.hosts), fmt.Sprintf("10.99.0.%d", n.hosts)
+	h := &Host{Name: name, API: local, XDS: local, App: local, Upstream: local, Sidecar: lan, Egress: lan, Peering: wan, WAN: wan}
+	h.programs, h.callers = "/run/netns/"+ns, "/run/netns/"+ns
 	n.add(t, ns)
 	port := fmt.Sprintf("port%d", n.hosts)
 	n.ip(t, "-n", ns, "link", "add", "wan0", "type", "veth", "peer", "name", port, "netns", n.wan())
 	n.ip(t, "-n", n.wan(), "link", "set", port, "master", "br0", "up")
-	n.ip(t, "-n", ns, "address", "add", h.WAN+"/24", "dev", "wan0")
+	n.ip(t, "-n", ns, "address", "add", wan+"/24", "dev", "wan0")
 	n.ip(t, "-n", ns, "link", "set", "wan0", "up")
 	n.ip(t, "-n", ns, "link", "add", "lan0", "type", "dummy")
-	n.ip(t, "-n", ns, "address", "add", h.LAN+"/24", "dev", "lan0")
+	n.ip(t, "-n", ns, "address", "add", lan+"/24", "dev", "lan0")
 	n.ip(t, "-n", ns, "link", "set", "lan0", "up")
 	return h
 }
 
 // Command returns a command that runs on the host.
 func (h *Host) Command(name string, args ...string) *exec.Cmd {
-	if h.namespace == "" {
+	if h.programs == "" {
 		return exec.Command(name, args...)
 	}
-	return exec.Command("ip", append([]string{"netns", "exec", h.namespace, name}, args...)...)
+	return exec.Command("nsenter", append([]string{"--net=" + h.programs, name}, args...)...)
 }
 
-// Dial connects from the host.
+// Dial connects as an application of the host does.
 func (h *Host) Dial(ctx context.Context, address string) (net.Conn, error) {
+	return dialFrom(ctx, h.callers, address)
+}
+
+// DialOutside connects from where the host's gateway meets others.
+func (h *Host) DialOutside(ctx context.Context, address string) (net.Conn, error) {
+	return dialFrom(ctx, h.programs, address)
+}
+
+func dialFrom(ctx context.Context, namespace, address string) (net.Conn, error) {
 	var conn net.Conn
-	err := h.inside(func() (err error) {
+	err := inside(namespace, func() (err error) {
 		conn, err = (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "tcp", address)
 		return err
 	})
@@ -125,30 +138,30 @@ func (h *Host) Dial(ctx context.Context, address string) (net.Conn, error) {
 // Listen listens on the host.
 func (h *Host) Listen(address string) (net.Listener, error) {
 	var listener net.Listener
-	err := h.inside(func() (err error) {
+	err := inside(h.programs, func() (err error) {
 		listener, err = net.Listen("tcp", address)
 		return err
 	})
 	return listener, err
 }
 
-// inside runs f on a thread that is in the host's namespace. A socket belongs to the namespace in which it was made.
-func (h *Host) inside(f func() error) error {
-	if h.namespace == "" {
+// inside runs f on a thread that is in a network namespace. A socket belongs to the namespace in which it was made.
+func inside(namespace string, f func() error) error {
+	if namespace == "" {
 		return f()
 	}
 	failed := make(chan error, 1)
 	go func() {
 		// The thread is not unlocked: it ends with the goroutine, and its namespace with it.
 		runtime.LockOSThread()
-		ns, err := os.Open("/run/netns/" + h.namespace)
+		ns, err := os.Open(namespace)
 		if err != nil {
 			failed <- err
 			return
 		}
 		defer func() { _ = ns.Close() }()
 		if err := unix.Setns(int(ns.Fd()), syscall.CLONE_NEWNET); err != nil {
-			failed <- fmt.Errorf("enter %s: %w", h.namespace, err)
+			failed <- fmt.Errorf("enter %s: %w", namespace, err)
 			return
 		}
 		failed <- f()
@@ -158,7 +171,7 @@ func (h *Host) inside(f func() error) error {
 
 // dial is http.Transport's DialContext from the cluster's host.
 func (c *Cluster) dial(ctx context.Context, _, address string) (net.Conn, error) {
-	return c.Host.Dial(ctx, address)
+	return c.Host.DialOutside(ctx, address)
 }
 
 func dialUnix(name string) func(context.Context, string, string) (net.Conn, error) {

@@ -16,11 +16,8 @@ func relNode(node string) string             { return "id" + sep + node + sep }
 func relations(i *Instance) []string {
 	end := i.Node + sep + i.Service.ID
 	keys := []string{relKind(i.Service.Kind) + end, relID(i.Node, i.Service.ID)}
-	switch {
-	case i.Service.Kind == config.KindSidecar && i.Service.Proxy != nil:
-		keys = append(keys, relFor(i.Service.Proxy.DestinationServiceName)+end)
-	case i.Service.ConnectNative:
-		keys = append(keys, relFor(i.Service.Name)+end)
+	if service := standsFor(i); service != "" {
+		keys = append(keys, relFor(service)+end)
 	}
 	return keys
 }
@@ -34,7 +31,9 @@ func relate(related *iradix.Txn[*Instance], key Key, before, after any) []string
 	var touched []string
 	if old, ok := before.(*Instance); ok {
 		for _, k := range relations(old) {
-			related.Delete([]byte(k))
+			if current, _ := related.Get([]byte(k)); current == old {
+				related.Delete([]byte(k))
+			}
 		}
 		touched = append(touched, watched(old)...)
 	}

@@ -16,17 +16,24 @@ type World struct {
 	modified *iradix.Tree[uint64]
 	// related finds instances by what is not the start of their key: see the rel functions.
 	related *iradix.Tree[*Instance]
+	// gateways counts, for each gateway of a peer, the routable imports that name it: see countGateways.
+	gateways *iradix.Tree[gatewayCount]
+	exports  *exportIndex
 }
 
 // NewWorld returns the World in which nothing is known.
 func NewWorld() *World {
-	return &World{objects: iradix.New[any](), modified: iradix.New[uint64](), related: iradix.New[*Instance]()}
+	return &World{
+		objects: iradix.New[any](), modified: iradix.New[uint64](), related: iradix.New[*Instance](),
+		gateways: iradix.New[gatewayCount](), exports: &exportIndex{},
+	}
 }
 
 // With returns the World after events, at index. It costs the length of the changed paths, whatever the World holds.
 // Events of TablePrivate are passed over.
 func (w *World) With(index uint64, events []Event) *World {
-	objects, modified, related := w.objects.Txn(), w.modified.Txn(), w.related.Txn()
+	objects, modified, related, gateways := w.objects.Txn(), w.modified.Txn(), w.related.Txn(), w.gateways.Txn()
+	exports := w.exports
 	for _, event := range events {
 		if event.Key.Table == TablePrivate {
 			continue
@@ -48,7 +55,10 @@ func (w *World) With(index uint64, events []Event) *World {
 			}
 		}
 	}
-	return &World{Index: index, objects: objects.Commit(), modified: modified.Commit(), related: related.Commit()}
+	return &World{
+		Index: index, objects: objects.Commit(), modified: modified.Commit(), related: related.Commit(),
+		gateways: gateways.Commit(), exports: exports,
+	}
 }
 
 func (k Key) bytes() []byte { return []byte(string(k.Table) + sep + k.Path) }

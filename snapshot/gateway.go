@@ -1,0 +1,179 @@
+package snapshot
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/isthmus-mesh/isthmus/config"
+	"github.com/isthmus-mesh/isthmus/sni"
+)
+
+// An export is a service as a peer dials it through our gateways, or why it cannot.
+type export struct {
+	Part      *GatewayExport
+	MixedCase bool // Part's service has a name with upper case
+	Skipped   []Skipped
+}
+
+func (v *Views) export(r *reader, key route) *export {
+	origin := Origin{config.KindExportedServices, "default", key.peer}
+	skip := func(reason string) *export {
+		return &export{Skipped: []Skipped{{origin, fmt.Sprintf("export %s to %s: %s", key.service, key.peer, reason)}}}
+	}
+	if reason := exportReason(r, key.service, key.peer); reason != "" {
+		return skip(reason)
+	}
+	if state := use(r, v.states, key.peer); state.Bundle == nil {
+		return skip(state.Reason)
+	}
+	keep(r, v.sets, setKey{service: key.service})
+	name := sni.Peered{
+		Service: key.service, Namespace: "default", Partition: "default", Peer: key.peer, TrustDomain: r.cluster().TrustDomain,
+	}
+	if _, err := sni.ParsePeered(name.String()); err != nil {
+		return skip(err.Error())
+	}
+	part := &GatewayExport{
+		Origin: origin, Peer: key.peer, Service: key.service, ServerName: name.String(), Endpoints: EndpointsOf(key.service),
+	}
+	return &export{Part: part, MixedCase: strings.ToLower(key.service) != key.service}
+}
+
+// A gatewayImport is everything of a peer that our gateways pass on in mode local, or why they do not.
+type gatewayImport struct {
+	Part    *GatewayImport
+	Skipped []Skipped
+}
+
+func (v *Views) gatewayImport(r *reader, name string) *gatewayImport {
+	origin := Origin{"peering", name, name}
+	state := use(r, v.states, name)
+	if state.Bundle == nil {
+		return &gatewayImport{Skipped: []Skipped{{origin, "import from " + name + ": " + state.Reason}}}
+	}
+	keep(r, v.sets, setKey{peer: name})
+	ourName := r.peer(name).OurName
+	if ourName == "" {
+		return &gatewayImport{Skipped: []Skipped{{origin, "import from " + name + ": the peer has not exported anything yet"}}}
+	}
+	return &gatewayImport{Part: &GatewayImport{
+		Origin: origin, Peer: name, ServerNames: sni.Egress(ourName, state.Bundle.TrustDomain), Endpoints: EndpointsOfPeer(name),
+	}}
+}
+
+// gatewayParts is what all our gateways have in common.
+type gatewayParts struct {
+	Exports []*GatewayExport
+	Imports []*GatewayImport
+	Skipped []Skipped
+}
+
+// gatewayParts joins the exports that views.go keeps up to date, and all imports. It is the one part whose cost grows
+// with the number of exports: one pointer is copied for each.
+func (v *Views) gatewayParts(r *reader, _ struct{}) *gatewayParts {
+	keep(r, v.sets, setKey{})
+	parts := &gatewayParts{Exports: make([]*GatewayExport, 0, len(v.exported.members))}
+	var mixed []*GatewayExport
+	for _, member := range v.exported.members {
+		export := v.exports.value(member.node)
+		parts.Skipped = append(parts.Skipped, export.Skipped...)
+		switch {
+		case export.MixedCase:
+			mixed = append(mixed, export.Part)
+		case export.Part != nil:
+			parts.Exports = append(parts.Exports, export.Part)
+		}
+	}
+	parts.addMixed(mixed)
+	parts.addImports(r, v)
+	return parts
+}
+
+// addMixed adds exports whose names hold upper case, which only names from elsewhere do. Server names are lower case, so
+// of two that differ only in case one is left out: the one in lower case stays, else the first.
+func (p *gatewayParts) addMixed(mixed []*GatewayExport) {
+	names := map[string]string{}
+	for _, e := range mixed {
+		lower := strings.ToLower(e.Service)
+		twin, taken := names[e.ServerName]
+		if _, ok := slices.BinarySearchFunc(p.Exports, route{e.Peer, lower}, compareExport); ok {
+			twin, taken = lower, true
+		}
+		if taken {
+			reason := fmt.Sprintf("export %s to %s: differs from %s only in case", e.Service, e.Peer, twin)
+			p.Skipped = append(p.Skipped, Skipped{e.Origin, reason})
+			continue
+		}
+		names[e.ServerName] = e.Service
+		at, _ := slices.BinarySearchFunc(p.Exports, route{e.Peer, e.Service}, compareExport)
+		p.Exports = slices.Insert(p.Exports, at, e)
+	}
+}
+
+// addImports adds what mode local needs. Two peers that would share server names, which no honest pair does, are not
+// both served.
+func (p *gatewayParts) addImports(r *reader, v *Views) {
+	names := map[string]string{}
+	for _, peer := range r.peers() {
+		imported := use(r, v.imports, peer)
+		p.Skipped = append(p.Skipped, imported.Skipped...)
+		if imported.Part == nil {
+			continue
+		}
+		if first, taken := names[imported.Part.ServerNames]; taken {
+			reason := fmt.Sprintf("import from %s: %s is already peer %s", peer, imported.Part.ServerNames, first)
+			p.Skipped = append(p.Skipped, Skipped{imported.Part.Origin, reason})
+			continue
+		}
+		names[imported.Part.ServerNames] = peer
+		p.Imports = append(p.Imports, imported.Part)
+	}
+}
+
+func compareExport(e *GatewayExport, key route) int {
+	return cmp.Or(cmp.Compare(e.Peer, key.peer), cmp.Compare(e.Service, key.service))
+}
+
+// gateway returns the view of one mesh gateway, or nil when the instance of key is none.
+func (v *Views) gateway(r *reader, key Key) *MeshGateway {
+	instance, cluster := r.instance(key), r.cluster()
+	if instance == nil || cluster == nil || instance.Service.Kind != config.KindMeshGateway {
+		return nil
+	}
+	view := &MeshGateway{ID: instance.ProxyID(cluster.NodeName)}
+	origin := Origin{Kind: "proxy", Name: string(view.ID)}
+	ingress, reason := listenAddress(instance)
+	view.Ingress = ingress
+	if reason != "" {
+		view.Skipped = append(view.Skipped, Skipped{origin, "ingress listener: " + reason})
+	}
+	if egress, reason := egressBind(instance, ingress); reason != "" {
+		view.Skipped = append(view.Skipped, Skipped{origin, "mode local: " + reason})
+	} else {
+		view.Egress = &egress
+	}
+	parts := use(r, v.gateways, struct{}{})
+	view.Exports, view.Imports = parts.Exports, parts.Imports
+	view.Skipped = append(view.Skipped, parts.Skipped...)
+	slices.SortFunc(view.Skipped, compareSkipped)
+	return view
+}
+
+// egressBind returns where a gateway listens for its own cluster, or why it does not. bind_address is not asked: it may
+// be any address of the machine, and the egress listener is for inside only.
+func egressBind(gateway *Instance, ingress Bind) (Bind, string) {
+	host, port, ok := egressAddress(gateway)
+	if !ok {
+		return Bind{}, "the gateway has no tagged address egress"
+	}
+	egress, reason := bind(host, port)
+	if reason != "" {
+		return Bind{}, "tagged address egress: " + reason
+	}
+	if egress == ingress {
+		return Bind{}, "tagged address egress is the gateway's own address: want another port"
+	}
+	return egress, ""
+}

@@ -48,6 +48,10 @@ func (w *World) With(index uint64, events []Event) *World {
 		for _, prefix := range relate(related, event.Key, before, event.Object) {
 			modified.Insert([]byte(prefix), index)
 		}
+		countGateways(gateways, before, event.Object)
+		if event.Key == exportsKey {
+			exports = newExportIndex(event.Object)
+		}
 		modified.Insert(path, index)
 		for i, c := range path {
 			if c == sep[0] {

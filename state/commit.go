@@ -17,9 +17,13 @@ const reserve = 1000
 // A request is one write that waits for its turn.
 type request struct {
 	events []snapshot.Event
+	// build returns the events when the turn has come, for what depends on what is stored then.
+	build func(*bolt.Tx) ([]snapshot.Event, error)
 	// extra runs in the transaction after the events, for what is stored and in no World. Its error refuses the request.
 	extra func(*bolt.Tx) error
 	audit []AuditRecord // written with the events, after those that the events make themselves
+	// after runs in the same turn once all this is stored, for what is kept in memory of it.
+	after func()
 	actor string
 	index uint64 // the answer
 	err   error
@@ -137,6 +141,11 @@ func (s *Store) writeTogether(batch []*request) error {
 	if err := w.commit(); err != nil {
 		return fmt.Errorf("data directory %s: %w", s.cfg.Dir, err)
 	}
+	for _, r := range batch {
+		if r.after != nil && r.err == nil {
+			r.after()
+		}
+	}
 	if w.world != s.World() {
 		s.publisher.Publish(w.world, w.changed)
 	}
@@ -167,7 +176,15 @@ func (w *write) rollback() {
 }
 
 // stage adds r to the transaction, or sets r.err when it is refused. An error concerns the whole transaction.
-func (w *write) stage(r *request) error {
+func (w *write) stage(r *request) (err error) {
+	if r.build != nil {
+		if err := w.begin(); err != nil {
+			return err
+		}
+		if r.events, err = r.build(w.tx); err != nil {
+			return err
+		}
+	}
 	for _, event := range r.events {
 		if event.Check == nil {
 			continue

@@ -62,11 +62,11 @@ func (s *Store) CreateToken(ctx context.Context, role snapshot.Role, proxy snaps
 	_, err := s.submit(ctx, &request{
 		extra: func(tx *bolt.Tx) error { return c.put(tx) },
 		audit: []AuditRecord{{Action: "token.create", Object: c.Accessor, Detail: strings.TrimSpace(string(role) + " " + string(proxy))}},
+		after: func() { s.tokens.Store(c.Hash, c) },
 	})
 	if err != nil {
 		return redact.String{}, snapshot.Credential{}, err
 	}
-	s.tokens.Store(c.Hash, c)
 	return secret, c.Credential, nil
 }
 
@@ -110,11 +110,11 @@ func (s *Store) RevokeToken(ctx context.Context, accessor string) error {
 			return err
 		},
 		audit: []AuditRecord{{Action: "token.revoke", Object: accessor}},
+		after: func() { s.tokens.Delete(c.Hash) },
 	})
 	if err != nil {
 		return fmt.Errorf("token %s: %w", accessor, err)
 	}
-	s.tokens.Delete(c.Hash)
 	return nil
 }
 
@@ -157,11 +157,50 @@ func readTokens(tx *bolt.Tx) ([]*credential, error) {
 
 func (s *Store) loadTokens(tx *bolt.Tx) error {
 	all, err := readTokens(tx)
-	s.tokens.Clear()
 	for _, c := range all {
 		s.tokens.Store(c.Hash, c)
 	}
 	return err
+}
+
+// replaceTokens stores exactly the tokens of a backup, and adds the one of this directory's operator.token to them.
+func (s *Store) replaceTokens(tx *bolt.Tx, tokens map[string]*credential) error {
+	all, err := readTokens(tx)
+	if err != nil {
+		return err
+	}
+	own, err := s.OperatorToken()
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	hash := sha256.Sum256([]byte(own.Reveal()))
+	for _, c := range all {
+		if err == nil && c.Hash == hash {
+			tokens[c.Accessor] = c
+		}
+		if err := tx.Bucket(tokenBucket).Delete([]byte(c.Accessor)); err != nil {
+			return err
+		}
+	}
+	for _, c := range tokens {
+		if err := c.put(tx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// keepTokens makes Authenticate know exactly these tokens.
+func (s *Store) keepTokens(tokens map[string]*credential) {
+	for _, c := range tokens {
+		s.tokens.Store(c.Hash, c)
+	}
+	s.tokens.Range(func(hash, c any) bool {
+		if _, stays := tokens[c.(*credential).Accessor]; !stays {
+			s.tokens.Delete(hash)
+		}
+		return true
+	})
 }
 
 func (c *credential) put(tx *bolt.Tx) error {

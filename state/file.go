@@ -87,7 +87,23 @@ func (c Config) openFile() (*bolt.DB, error) {
 		db, err = bolt.Open(path, 0o600, c.options(false))
 		return err
 	})
-	return db, c.openError(err)
+	if err != nil {
+		return nil, c.openError(err)
+	}
+	c.removeLeftovers()
+	return db, nil
+}
+
+// removeLeftovers removes copies that a process was killed over: they hold keys.
+func (c Config) removeLeftovers() {
+	for _, pattern := range []string{snapshotTemp, restoreTemp} {
+		found, _ := filepath.Glob(filepath.Join(c.Dir, pattern)) // answers only bad patterns
+		for _, path := range found {
+			if err := os.Remove(path); err != nil {
+				c.Log.WithError(err).Warn("leftover copy could not be removed")
+			}
+		}
+	}
 }
 
 func (c Config) openError(err error) error {

@@ -3,6 +3,7 @@ package bootstrap
 import (
 	"bytes"
 	"encoding/json"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -224,5 +225,30 @@ func TestArgumentsYieldToTheUsers(t *testing.T) {
 	want = "--config-path b.json --drain-strategy immediate --drain-time-s 8 --parent-shutdown-time-s 12 --disable-hot-restart"
 	if got != want {
 		t.Errorf("%s\nwant %s", got, want)
+	}
+}
+
+func TestFamilies(t *testing.T) {
+	for _, tt := range []struct {
+		addresses []string
+		want      string
+	}{
+		{[]string{"127.0.0.1/8", "::1/128"}, "ipv4"},
+		{[]string{"127.0.0.1/8", "10.0.0.1/8", "fe80::1/64"}, "ipv4"},
+		{[]string{"2001:db8::1/64"}, "ipv6"},
+		{[]string{"10.0.0.1/8", "2001:db8::1/64"}, "ipv4,ipv6"},
+	} {
+		var addresses []net.Addr
+		for _, text := range tt.addresses {
+			ip, network, err := net.ParseCIDR(text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			network.IP = ip
+			addresses = append(addresses, network)
+		}
+		if got := strings.Join(families(addresses), ","); got != tt.want {
+			t.Errorf("families of %v: %s, want %s", tt.addresses, got, tt.want)
+		}
 	}
 }

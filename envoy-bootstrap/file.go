@@ -43,28 +43,37 @@ func WriteFile(name string, bootstrap []byte) error {
 	return nil
 }
 
-// SocketPath returns where the admin socket of a proxy is by default: in a folder of the user's own below the runtime
-// directory (XDG_RUNTIME_DIR, else the temporary one), which it makes with mode 0700.
-func SocketPath(proxyID string) (string, error) {
+// RuntimeFolder returns the user's own folder for what lives as long as an Envoy does, below the runtime directory
+// (XDG_RUNTIME_DIR, else the temporary one). It makes it with mode 0700.
+func RuntimeFolder() (string, error) {
 	folder := filepath.Join(os.TempDir(), fmt.Sprintf("isthmus-%d", os.Getuid()))
 	if runtime := os.Getenv("XDG_RUNTIME_DIR"); runtime != "" {
 		folder = filepath.Join(runtime, "isthmus")
 	}
 	if err := os.MkdirAll(folder, 0o700); err != nil {
-		return "", fmt.Errorf("admin socket of %s: %w", proxyID, err)
+		return "", err
 	}
 	// The temporary directory is everybody's: someone else may have made the folder first.
 	info, err := os.Lstat(folder)
 	if err != nil {
-		return "", fmt.Errorf("admin socket of %s: %w", proxyID, err)
+		return "", err
 	}
 	owner, ok := info.Sys().(*syscall.Stat_t)
 	if !info.IsDir() || info.Mode().Perm()&0o077 != 0 || !ok || int(owner.Uid) != os.Getuid() {
-		return "", fmt.Errorf("admin socket of %s: folder %s: want one that only we can enter; name another place with --admin-socket", proxyID, folder)
+		return "", fmt.Errorf("folder %s: want one that only we can enter", folder)
+	}
+	return folder, nil
+}
+
+// SocketPath returns where the admin socket of a proxy is by default: in RuntimeFolder.
+func SocketPath(proxyID string) (string, error) {
+	folder, err := RuntimeFolder()
+	if err != nil {
+		return "", fmt.Errorf("admin socket of %s: %w; name another place with --admin-socket", proxyID, err)
 	}
 	path := filepath.Join(folder, FileName(proxyID)+".admin.sock")
 	if len(path) > maxSocketPath {
-		return "", fmt.Errorf("admin socket of %s: path %s is longer than %d bytes; name another with --admin-socket", proxyID, path, maxSocketPath)
+		return "", fmt.Errorf("admin socket of %s: %s is longer than %d bytes; name another place with --admin-socket", proxyID, path, maxSocketPath)
 	}
 	return path, nil
 }

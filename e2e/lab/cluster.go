@@ -67,23 +67,29 @@ func (c *Cluster) Start() {
 
 // Get asks the API as an operator and returns the body of a 200.
 func (c *Cluster) Get(path string) (string, error) {
-	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DialContext: c.dial, DisableKeepAlives: true}}
-	request, err := http.NewRequest(http.MethodGet, "http://"+c.HTTP+path, nil)
-	if err != nil {
-		return "", err
+	status, body, err := c.Request(http.MethodGet, path, "")
+	if err == nil && status != http.StatusOK {
+		err = fmt.Errorf("%s: %d: %s", path, status, body)
 	}
-	token, _ := os.ReadFile(c.DataDir + "/operator.token")
+	return body, err
+}
+
+// Request sends a request as an operator and returns the status and body of the answer.
+func (c *Cluster) Request(method, path, body string) (int, string, error) {
+	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DialContext: c.dial, DisableKeepAlives: true}}
+	request, err := http.NewRequest(method, "http://"+c.HTTP+path, strings.NewReader(body))
+	if err != nil {
+		return 0, "", err
+	}
+	token, _ := os.ReadFile(c.DataDir + "/operator.token") // there is none before the first start
 	request.Header.Set("X-Consul-Token", strings.TrimSpace(string(token)))
 	response, err := client.Do(request)
 	if err != nil {
-		return "", err
+		return 0, "", err
 	}
 	defer func() { _ = response.Body.Close() }()
-	body, err := io.ReadAll(response.Body)
-	if err == nil && response.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s: %s: %s", path, response.Status, body)
-	}
-	return string(body), err
+	answer, err := io.ReadAll(response.Body)
+	return response.StatusCode, string(answer), err
 }
 
 // JSON asks the API and decodes the answer into v.

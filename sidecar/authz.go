@@ -9,16 +9,8 @@ import (
 	"github.com/isthmus-mesh/isthmus/xds/envoy"
 )
 
-// anyNamespace is the only one there is.
+// onlyNamespace is the only one there is.
 const onlyNamespace = "default"
-
-// complementPattern is an RE2 expression for every name but these.
-func complementPattern(names []string) string {
-	if len(names) == 0 {
-		return "[^/,]+"
-	}
-	return envoy.NoMatch
-}
 
 // authz is what snapshot.Authz becomes: the secret that decides in the handshake, and the rules that decide behind it.
 type authz struct {
@@ -57,7 +49,7 @@ func patterns(a *snapshot.Authz) []string {
 	case a.Allowed.Empty():
 		return []string{envoy.NoMatch}
 	case a.Allowed.AllExcept:
-		return []string{identity(a, complementPattern(a.Allowed.Names))}
+		return []string{identity(a, sni.ComplementPattern(a.Allowed.Names))}
 	}
 	list := make([]string, len(a.Allowed.Names))
 	for i, name := range a.Allowed.Names {

@@ -2,6 +2,7 @@ package sidecar
 
 import (
 	"strconv"
+	"strings"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -43,7 +44,7 @@ func addUpstreams(set *envoy.Set, view *snapshot.Sidecar) error {
 			made = u.Do(func() any { return dial(name, u) }).(upstream)
 		} else {
 			if name += "~" + strconv.Itoa(int(u.Bind.Port)); taken[name] {
-				name += "~" + u.Bind.Address
+				name += "~" + strings.NewReplacer(".", "-", ":", "-").Replace(u.Bind.Address) // no dots: it is a statistics prefix
 			}
 			made = dial(name, u)
 		}

@@ -11,8 +11,9 @@ import (
 )
 
 // NoMatch is an RE2 expression that no text matches, the empty one included. It stands where a list would otherwise be
-// empty: a validation context without SAN matchers admits every certificate of its roots.
-const NoMatch = `[^\x00-\x{10FFFF}]`
+// empty: a validation context without SAN matchers admits every certificate of its roots. Envoy reads expressions as
+// Latin-1 and refuses escapes beyond it.
+const NoMatch = `[^\s\S]`
 
 // cipherSuites are those of TLS 1.2 with ephemeral keys and authenticated encryption. TLS 1.3 has no others.
 var cipherSuites = []string{

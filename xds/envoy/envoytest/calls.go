@@ -97,20 +97,27 @@ func target(t testing.TB, chain *listenerv3.FilterChain, clusters map[string]*cl
 // URI SANs, joined by commas; who signed it is not looked at.
 func Admitted(t testing.TB, set *envoy.Set, clients string) string {
 	t.Helper()
-	var lines []string
-	secrets, rules := Secrets(t, set), rbac(t, set)
-	for _, client := range strings.Split(strings.TrimSpace(clients), "\n") {
-		for _, secret := range secrets {
-			if !strings.HasPrefix(secret.Name, "authz~") {
-				continue
+	var text strings.Builder
+	rules := rbac(t, set)
+	for client := range strings.Lines(clients) {
+		client = strings.TrimSpace(client)
+		var by []string
+		for _, secret := range Secrets(t, set) {
+			if strings.HasPrefix(secret.Name, "authz~") && handshake(t, secret, client) {
+				by = append(by, secret.Name)
 			}
-			lines = append(lines, fmt.Sprintf("%s: %s %s", client, verdict(handshake(t, secret, client)), secret.Name))
 		}
 		for _, name := range slices.Sorted(maps.Keys(rules)) {
-			lines = append(lines, fmt.Sprintf("%s: %s %s", client, verdict(fullMatch(t, rules[name], client)), name))
+			if fullMatch(t, rules[name], client) {
+				by = append(by, name)
+			}
 		}
+		if by == nil {
+			by = []string{"nothing"}
+		}
+		fmt.Fprintf(&text, "%s by %s\n", client, strings.Join(by, " and "))
 	}
-	return strings.Join(lines, "\n") + "\n"
+	return text.String()
 }
 
 // handshake judges each URI SAN by itself, as TLS does.
@@ -153,11 +160,4 @@ func fullMatch(t testing.TB, pattern, text string) bool {
 		t.Fatal(err)
 	}
 	return re.MatchString(text)
-}
-
-func verdict(ok bool) string {
-	if ok {
-		return "admitted by"
-	}
-	return "refused by"
 }

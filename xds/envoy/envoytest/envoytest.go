@@ -22,13 +22,19 @@ import (
 )
 
 // Listeners returns the set's listeners as Envoy gets them: shells and chains joined.
-func Listeners(t testing.TB, set *envoy.Set) []*listenerv3.Listener {
+func Listeners(t testing.TB, set *envoy.Set) []*listenerv3.Listener { return listenersAt(t, set, 0) }
+
+// listenersAt gives each chain that has a revocation epoch this one; 0 leaves it out.
+func listenersAt(t testing.TB, set *envoy.Set, epoch uint64) []*listenerv3.Listener {
 	t.Helper()
 	var list []*listenerv3.Listener
 	for _, l := range set.Listeners {
 		chains := make([][]byte, len(l.Chains))
 		for i, chain := range l.Chains {
 			chains[i] = chain.Body
+			if epoch > 0 && chain.AuthzName != "" {
+				chains[i] = envoy.WithEpoch(chain.Body, epoch)
+			}
 		}
 		list = append(list, decode(t, envoy.JoinListener(l, chains), &listenerv3.Listener{}))
 	}

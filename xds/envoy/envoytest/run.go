@@ -57,16 +57,18 @@ func Bootstrap(t testing.TB, set *envoy.Set) []byte {
 			"api_type": "DELTA_GRPC", "transport_api_version": "V3",
 			"grpc_services": []any{map[string]any{"envoy_grpc": map[string]any{"cluster_name": "ISTHMUS/ADS"}}},
 		}},
-		// Envoy's default refuses the expressions that stand for identities; every bootstrap of ours raises it.
-		"layered_runtime": map[string]any{"layers": []any{map[string]any{
-			"name": "static", "static_layer": map[string]any{"re2.max_program_size.error_level": 1048576},
-		}}},
+		"layered_runtime": runtime,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return text
 }
+
+// Envoy's default refuses the expressions that stand for identities; every bootstrap of ours raises it.
+var runtime = map[string]any{"layers": []any{map[string]any{
+	"name": "static", "static_layer": map[string]any{"re2.max_program_size.error_level": 1048576},
+}}}
 
 const adsCluster = `{"name": "ISTHMUS/ADS", "type": "STATIC", "connect_timeout": "1s",
 	"typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {

@@ -18,7 +18,7 @@ import (
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(childDir); dir != "" {
-		child(dir)
+		children[os.Getenv(childTask)](dir)
 		return
 	}
 	goleak.VerifyTestMain(m)

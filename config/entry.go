@@ -1,6 +1,3 @@
-// Package config turns what people write — config entries, service definitions, peer policies and the server's own
-// configuration, in HCL, JSON or YAML — into validated values. No field is accepted and ignored: each is honoured, kept
-// for Consul's tools and named as such, or refused with kind, name, field, file and line. It never asks anybody.
 package config
 
 // The kinds of config entries that are accepted. All others that Consul knows are refused by name.

@@ -28,8 +28,8 @@ type Service struct {
 	Proxy             *Proxy             `json:",omitempty"` // for KindSidecar and KindMeshGateway
 	ConnectNative     bool               `json:",omitempty"`
 	Checks            []CheckDefinition  `json:",omitempty"`
-	// Sidecar is the proxy that a sidecar_service block asks for, with its defaults filled in
-	// (<name>-sidecar-proxy, port 21000 and up when none is given). It is registered beside the service.
+	// Sidecar is the proxy that a sidecar_service block asks for, with its defaults filled in but two that whoever
+	// registers it beside the service knows: the port, which is 0 when none is given, and the checks.
 	Sidecar *Service `json:"-"`
 	// Kept holds the fields that were accepted for Consul's tools and have no effect, by the name written.
 	Kept map[string]any `json:"-"`
@@ -67,8 +67,8 @@ type Upstream struct {
 	MeshGateway      MeshGateway    `json:",omitzero"`
 }
 
-// CheckDefinition is a health check as registered. Exactly one of TTL, TCP, HTTP, GRPC and AliasService is set; script
-// and docker checks are refused.
+// CheckDefinition is a health check as registered. Exactly one of TTL, TCP, HTTP and AliasService is set; checks that run
+// commands are refused.
 type CheckDefinition struct {
 	CheckID, Name, Notes           string              `json:",omitempty"`
 	Status                         string              `json:",omitempty"` // initial; default critical
@@ -80,6 +80,7 @@ type CheckDefinition struct {
 	Body                           string              `json:",omitempty"`
 	TLSSkipVerify                  bool                `json:",omitempty"`
 	TLSServerName                  string              `json:",omitempty"`
+	DisableRedirects               bool                `json:",omitempty"` // a redirect is the result of HTTP
 	AliasService                   string              `json:",omitempty"`
 	Interval, Timeout              time.Duration       `json:",omitempty"`
 	SuccessBeforePassing           int                 `json:",omitempty"`

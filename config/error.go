@@ -1,0 +1,116 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// maxErrors bounds how many errors of one file are reported.
+const maxErrors = 100
+
+// An Error says what is wrong in a file or request: where, with which object and field, and what was wanted. Every part
+// but Msg may be empty; Line is 0 where it is not known.
+type Error struct {
+	File  string
+	Line  int
+	Kind  string // of a config entry, or "service", "check", "server"
+	Name  string
+	Field string // the path of the field as Consul spells it: Sources[0].Peer
+	Msg   string
+}
+
+// Error returns file:line: kind name: field: message.
+func (e *Error) Error() string {
+	var text strings.Builder
+	switch {
+	case e.File != "" && e.Line > 0:
+		fmt.Fprintf(&text, "%s:%d: ", e.File, e.Line)
+	case e.File != "":
+		text.WriteString(e.File + ": ")
+	case e.Line > 1: // line 1 of a request's body is all of it
+		fmt.Fprintf(&text, "line %d: ", e.Line)
+	}
+	if subject := strings.TrimSpace(e.Kind + " " + clip(e.Name)); subject != "" {
+		text.WriteString(subject + ": ")
+	}
+	if e.Field != "" {
+		text.WriteString(e.Field + ": ")
+	}
+	return text.String() + e.Msg
+}
+
+// A report collects what is wrong with one object.
+type report struct {
+	file, kind, name string
+	line             int            // where the object starts
+	lines            map[string]int // where each field stands, by its path
+	errs             []*Error
+}
+
+func newReport(file string, root *node) *report {
+	return &report{file: file, line: root.line, lines: map[string]int{}}
+}
+
+// errorf notes that the field at path is wrong. Only the first thing that is wrong with a field counts: what follows may
+// be wrong because of it.
+func (r *report) errorf(path, format string, args ...any) {
+	if len(r.errs) < maxErrors && !slices.ContainsFunc(r.errs, func(e *Error) bool { return e.Field == path && path != "" }) {
+		r.errs = append(r.errs, &Error{File: r.file, Line: r.lineOf(path), Kind: r.kind, Name: r.name, Field: path, Msg: fmt.Sprintf(format, args...)})
+	}
+}
+
+// missing notes that there is nothing at path, unless there was and it could not be read.
+func (r *report) missing(path, want string) {
+	if !slices.ContainsFunc(r.errs, func(e *Error) bool { return strings.HasPrefix(e.Field, path) }) {
+		r.errorf(path, "is missing: want %s", want)
+	}
+}
+
+// check notes err, if there is one, as what is wrong with the field at path.
+func (r *report) check(path string, err error) {
+	if err != nil {
+		r.errorf(path, "%s", err)
+	}
+}
+
+// lineOf returns the line of the field at path, or of the innermost object around it that was written.
+func (r *report) lineOf(path string) int {
+	for path != "" {
+		if line := r.lines[path]; line > 0 {
+			return line
+		}
+		path = path[:max(strings.LastIndexByte(path, '.'), strings.LastIndexByte(path, '['), 0)]
+	}
+	return r.line
+}
+
+// An errorList joins the errors of several reports.
+type errorList struct{ errs []error }
+
+func (l *errorList) add(r *report) {
+	for _, err := range r.errs {
+		l.errs = append(l.errs, err)
+	}
+}
+
+func (l *errorList) join() error {
+	if len(l.errs) > maxErrors {
+		more := len(l.errs) - maxErrors
+		l.errs = append(l.errs[:maxErrors:maxErrors], fmt.Errorf("and %d more errors", more))
+	}
+	return errors.Join(l.errs...)
+}
+
+// clip shortens text that somebody else wrote, before it is shown.
+func clip(text string) string {
+	const most = 80
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + "…"
+}
+
+// quote is clip in quotes.
+func quote(text string) string { return fmt.Sprintf("%q", clip(text)) }

@@ -100,6 +100,5 @@ func (w *World) ProxiesModified(service string) uint64 { return w.relationModifi
 func (w *World) NodeModified(node string) uint64 { return w.relationModified(relNode(node)) }
 
 func (w *World) relationModified(prefix string) uint64 {
-	index, _ := w.modified.Get([]byte(prefix))
-	return index
+	return w.lastModified([]byte(prefix))
 }

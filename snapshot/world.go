@@ -14,6 +14,8 @@ type World struct {
 	objects *iradix.Tree[any]
 	// modified holds the Index at which an object, or anything below a part of its path, last changed or went.
 	modified *iradix.Tree[uint64]
+	// floor is the Index at which the World was read from a store that does not keep what went before, see Loaded.
+	floor uint64
 	// related finds instances by what is not the start of their key: see the rel functions.
 	related *iradix.Tree[*Instance]
 	// gateways counts, for each gateway of a peer, the routable imports that name it: see countGateways.
@@ -27,6 +29,14 @@ func NewWorld() *World {
 		objects: iradix.New[any](), modified: iradix.New[uint64](), related: iradix.New[*Instance](),
 		gateways: iradix.New[gatewayCount](), exports: &exportIndex{},
 	}
+}
+
+// Loaded returns the World of a store that holds these objects at index. What went before that is not known, so Modified
+// answers index for everything that is not there: whoever waits for an older one looks again, once.
+func Loaded(index uint64, objects []Event) *World {
+	w := NewWorld().With(index, objects)
+	w.floor = index
+	return w
 }
 
 // With returns the World after events, at index. It costs the length of the changed paths, whatever the World holds.
@@ -60,7 +70,7 @@ func (w *World) With(index uint64, events []Event) *World {
 		}
 	}
 	return &World{
-		Index: index, objects: objects.Commit(), modified: modified.Commit(), related: related.Commit(),
+		Index: index, floor: w.floor, objects: objects.Commit(), modified: modified.Commit(), related: related.Commit(),
 		gateways: gateways.Commit(), exports: exports,
 	}
 }
@@ -68,14 +78,20 @@ func (w *World) With(index uint64, events []Event) *World {
 func (k Key) bytes() []byte { return []byte(string(k.Table) + sep + k.Path) }
 
 // Modified returns the Index at which the object at parts last changed or went, or, for fewer parts, anything below
-// them; with no parts, anything in the table. It is 0 for what was never there.
+// them; with no parts, anything in the table. It is 0 for what was never there, see also Loaded.
 func (w *World) Modified(table Table, parts ...string) uint64 {
 	key := []byte(table)
 	if len(parts) > 0 {
 		key = NewKey(table, parts...).bytes()
 	}
-	index, _ := w.modified.Get(key)
-	return index
+	return w.lastModified(key)
+}
+
+func (w *World) lastModified(path []byte) uint64 {
+	if index, ok := w.modified.Get(path); ok {
+		return index
+	}
+	return w.floor
 }
 
 // object returns the object of a key, and nil when there is none.

@@ -79,7 +79,7 @@ func (info *SnapshotInfo) describe(tx *bolt.Tx) error {
 		}
 	}
 	if value := tx.Bucket(bucketOf(snapshot.TableCluster)).Get(storedKey(snapshot.NewKey(snapshot.TableCluster))); value != nil {
-		object, _, err := tables[snapshot.TableCluster].read(value)
+		object, err := tables[snapshot.TableCluster].read(value)
 		if err != nil {
 			return err
 		}
@@ -209,10 +209,8 @@ func (s *Store) readContents(path string) (contents, error) {
 		if err != nil {
 			return err
 		}
-		for _, l := range events {
-			if l.event.Object != nil {
-				b.objects[l.event.Key] = l.event.Object
-			}
+		for _, event := range events {
+			b.objects[event.Key] = event.Object
 		}
 		tokens, err := readTokens(tx)
 		for _, c := range tokens {

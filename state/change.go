@@ -2,9 +2,7 @@ package state
 
 import (
 	"bytes"
-	"encoding/binary"
 	"encoding/json"
-	"strings"
 
 	bolt "go.etcd.io/bbolt"
 
@@ -78,11 +76,7 @@ func (w *write) put(c change, index uint64, r *request) (snapshot.Event, error) 
 		}
 		return snapshot.Event{}, bucket.Put(storedKey(c.key), c.encoded)
 	}
-	gone := w.tx.Bucket(goneBucket)
 	if c.gone {
-		if err := putGone(gone, c.key, index); err != nil {
-			return snapshot.Event{}, err
-		}
 		return snapshot.Event{Key: c.key}, bucket.Delete(storedKey(c.key))
 	}
 	raft := snapshot.Raft{CreateIndex: c.created, ModifyIndex: index}
@@ -95,14 +89,4 @@ func (w *write) put(c change, index uint64, r *request) (snapshot.Event, error) 
 	}
 	event := snapshot.Event{Key: c.key, Object: tables[c.key.Table].indexed(c.object, raft)}
 	return event, bucket.Put(storedKey(c.key), value)
-}
-
-// goneKey names what World.Modified keeps an index for when the object itself is gone: the table and the first part.
-func goneKey(key snapshot.Key) []byte {
-	first, _, _ := strings.Cut(key.Path, "\x00")
-	return []byte(string(key.Table) + "\x00" + first)
-}
-
-func putGone(bucket *bolt.Bucket, key snapshot.Key, index uint64) error {
-	return bucket.Put(goneKey(key), binary.BigEndian.AppendUint64(nil, index))
 }

@@ -26,7 +26,6 @@ const (
 // The buckets of the file besides one for each table.
 var (
 	metaBucket  = []byte("meta")        // schema, index, audit: see the keys below
-	goneBucket  = []byte("gone")        // table, first part of the path → the index at which something below it last went
 	tokenBucket = []byte("credentials") // accessor → credential
 	auditBucket = []byte("audit")       // number, big endian → AuditRecord
 
@@ -190,7 +189,7 @@ func (c Config) createFile(path string) error {
 }
 
 func (c Config) initialise(tx *bolt.Tx) error {
-	buckets := [][]byte{metaBucket, goneBucket, tokenBucket, auditBucket, bucketOf(privateTable)}
+	buckets := [][]byte{metaBucket, tokenBucket, auditBucket, bucketOf(privateTable)}
 	for name := range tables {
 		buckets = append(buckets, bucketOf(name))
 	}

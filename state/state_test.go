@@ -2,6 +2,7 @@ package state_test
 
 import (
 	"errors"
+	"flag"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,6 +21,10 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(childDir); dir != "" {
 		children[os.Getenv(childTask)](dir)
 		return
+	}
+	flag.Parse()
+	if checks := flag.Lookup("rapid.checks"); checks.Value.String() == checks.DefValue {
+		checks.Value.Set("25") // each writes to a disk some thirty times
 	}
 	goleak.VerifyTestMain(m)
 }

@@ -75,6 +75,23 @@ func TestComplementOfAThousand(t *testing.T) {
 	}
 }
 
+// Every byte goes on to some name, so that none leaves the tree at its first or second byte.
+func TestComplementOfAllBytes(t *testing.T) {
+	const bytes = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
+	var one, two []string
+	for i := range len(bytes) {
+		one, two = append(one, bytes[i:i+1]), append(two, "a"+bytes[i:i+1])
+	}
+	for _, names := range [][]string{one, two, slices.Concat(one, two), append(two, "a")} {
+		compiled := complementOf(t, names)
+		for _, try := range []string{"a", "b", "aa", "ab", "ba", "a-", "aab", "b-b"} {
+			if got, want := compiled.MatchString(try), admits(names, try); got != want {
+				t.Fatalf("%q matches %v, want %v (%s)", try, got, want, compiled)
+			}
+		}
+	}
+}
+
 func TestComplementPatternText(t *testing.T) {
 	for _, test := range []struct {
 		names []string
@@ -82,11 +99,21 @@ func TestComplementPatternText(t *testing.T) {
 	}{
 		{nil, `[\w-]+`},
 		{[]string{"not a name", "a/b"}, `[\w-]+`},
-		{[]string{"b"}, `(?:[0-9A-Z_ac-z-][\w-]*|b[\w-]+)`},
-		{[]string{"b-", "b-"}, `(?:[0-9A-Z_ac-z-][\w-]*|b(?:[0-9A-Z_a-z][\w-]*|-[\w-]+)?)`},
+		{[]string{"b"}, `(?:(?:[0-9A-Z_ac-z-]|b[\w-])[\w-]*)`},
+		{[]string{"b-", "b-"}, `(?:(?:[0-9A-Z_ac-z-]|b(?:[0-9A-Z_a-z]|-[\w-]))[\w-]*|(?:[b-c]))`},
 	} {
 		if got := sni.ComplementPattern(test.names); got != test.want {
 			t.Errorf("%q: %s, want %s", test.names, got, test.want)
 		}
+	}
+}
+
+func BenchmarkComplementOfAThousand(b *testing.B) {
+	var names []string
+	for i := range 1000 {
+		names = append(names, fmt.Sprintf("%d-service", i*7919%1000))
+	}
+	for b.Loop() {
+		sni.ComplementPattern(names)
 	}
 }

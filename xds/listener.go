@@ -1,0 +1,247 @@
+package xds
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/isthmus-mesh/isthmus/xds/envoy"
+)
+
+// A composition is a listener as one proxy gets it: with the chains that it may have, each in its revocation epoch.
+type composition struct {
+	listener *envoy.Listener // whose shell it has
+	chains   []composedChain
+	version  string
+}
+
+type composedChain struct {
+	chain *envoy.Chain
+	epoch uint64
+}
+
+// A chainKey names a chain among those of all listeners.
+type chainKey struct{ listener, chain string }
+
+func (c *composition) find(name string) (composedChain, bool) {
+	if c == nil {
+		return composedChain{}, false
+	}
+	i, found := slices.BinarySearchFunc(c.chains, name, func(cc composedChain, name string) int {
+		return strings.Compare(cc.chain.Name, name)
+	})
+	if !found {
+		return composedChain{}, false
+	}
+	return c.chains[i], true
+}
+
+// seal sets the version: a hash of all but the epochs, then the epoch of each chain that has one, so that the proxy itself
+// can tell the epochs to a server that has never seen it: "9f86d081884c7d65.peer~east=3,peer~local=0".
+func (c *composition) seal() {
+	var hashed, epochs strings.Builder
+	hashed.WriteString(c.listener.ShellHash)
+	for _, cc := range c.chains {
+		hashed.WriteString("\n" + cc.chain.Name + "\n" + cc.chain.Hash)
+		if cc.chain.AuthzName == "" {
+			continue
+		}
+		separator := byte(',')
+		if epochs.Len() == 0 {
+			separator = '.'
+		}
+		epochs.WriteByte(separator)
+		epochs.WriteString(cc.chain.Name + "=" + strconv.FormatUint(cc.epoch, 10))
+	}
+	c.version = envoy.Hash([]byte(hashed.String())) + epochs.String()
+}
+
+// parseEpochs reads the epochs back out of a version. Those of another form have none.
+func parseEpochs(version string) map[string]uint64 {
+	_, list, found := strings.Cut(version, ".")
+	if !found {
+		return nil
+	}
+	epochs := map[string]uint64{}
+	for field := range strings.SplitSeq(list, ",") {
+		i := strings.LastIndexByte(field, '=')
+		if i < 0 {
+			return nil
+		}
+		epoch, err := strconv.ParseUint(field[i+1:], 10, 64)
+		if err != nil {
+			return nil
+		}
+		epochs[field[:i]] = epoch
+	}
+	return epochs
+}
+
+func (c *composition) body() []byte {
+	chains := make([][]byte, len(c.chains))
+	for i, cc := range c.chains {
+		chains[i] = cc.chain.Body
+		if cc.chain.AuthzName != "" {
+			chains[i] = envoy.WithEpoch(cc.chain.Body, cc.epoch)
+		}
+	}
+	return envoy.JoinListener(c.listener, chains)
+}
+
+// compose returns the listener as the proxy may have it now; nil: not at all. A part that is under suspicion or in
+// quarantine is served as it was last acknowledged, or left out; those in trial count as good.
+func (st *stream) compose(l *envoy.Listener, trial map[part]bool) *composition {
+	acked := st.inbound.acked[l.Name]
+	c := &composition{listener: l, chains: make([]composedChain, 0, len(l.Chains))}
+	if st.blocked(&st.subs[listeners], shellPart(l), trial) {
+		if acked == nil {
+			return nil
+		}
+		c.listener = acked.listener
+	}
+	for _, chain := range l.Chains {
+		if chain.AuthzName != "" && st.shut(chain.AuthzName) {
+			continue
+		}
+		cc := composedChain{chain, st.inbound.epochs[chainKey{l.Name, chain.Name}]}
+		if st.blocked(&st.subs[listeners], chainPart(l.Name, chain), trial) {
+			old, served := acked.find(chain.Name)
+			if !served || old.epoch != cc.epoch {
+				continue // an older epoch is what a revocation has to end
+			}
+			cc = old
+		}
+		c.chains = append(c.chains, cc)
+	}
+	c.seal()
+	return c
+}
+
+func shellPart(l *envoy.Listener) part { return part{name: l.Name, hash: l.ShellHash} }
+
+func chainPart(listener string, chain *envoy.Chain) part {
+	return part{name: listener, chain: chain.Name, hash: chain.Hash}
+}
+
+// pushListeners sends at most one listener: Envoy applies the good listeners of a response that it rejects, and does not
+// report them when it connects again, so a response must not hold several.
+func (st *stream) pushListeners() {
+	sub := &st.subs[listeners]
+	if !sub.open || sub.out != nil || !st.adoptEpochs() {
+		return
+	}
+	absent := st.sortOutListeners(sub)
+	if st.remove(sub); sub.out != nil {
+		return // removals go first: an address may move to another listener
+	}
+	if len(absent) > 0 {
+		st.send(sub, &response{removed: absent})
+		return
+	}
+	if len(sub.dirty) > 0 {
+		waits := st.endpointsAwaited()
+		for _, k := range []kind{secrets, clusters, endpoints, extensions} {
+			waits = waits || st.subs[k].busy()
+		}
+		if !st.gates.urgent && !st.gates.listeners.passes(waits, &st.clock) {
+			return
+		}
+		if waits {
+			clear(st.gates.awaited) // patience is over
+		}
+		if st.sendDirtyListener(sub) {
+			return
+		}
+	}
+	st.gates.listeners, st.gates.urgent = gate{}, false
+	if sub.owed {
+		st.send(sub, &response{})
+		return
+	}
+	st.tryListener(sub)
+}
+
+// sortOutListeners takes the names that are no listeners of this proxy out of the dirty ones. It returns those that the
+// proxy asked for and never had.
+func (st *stream) sortOutListeners(sub *subscription) (absent []string) {
+	for _, name := range sorted(sub.dirty) {
+		if st.listener(name) != nil {
+			delete(sub.gone, name)
+			continue
+		}
+		_, has := sub.have[name]
+		switch {
+		case !sub.interested(name):
+			sub.forget(name)
+		case has:
+			sub.lose(name)
+		case sub.dirty[name]:
+			st.server.metrics.foreign.WithLabelValues(typeURLs[listeners]).Inc()
+			absent = append(absent, name)
+		}
+		delete(sub.dirty, name)
+	}
+	return absent
+}
+
+// sendDirtyListener sends the first listener that differs from what the proxy has. It tells whether there was one.
+func (st *stream) sendDirtyListener(sub *subscription) bool {
+	for _, name := range sorted(sub.dirty) {
+		force := sub.dirty[name]
+		delete(sub.dirty, name)
+		if !sub.interested(name) {
+			sub.forget(name)
+			continue
+		}
+		c := st.compose(st.listener(name), nil)
+		if c == nil || c.version == st.inbound.refused[name] {
+			continue // whatever led to it, what was rejected is not sent again
+		}
+		if sub.have[name] == c.version && !force {
+			st.inbound.acked[name] = c
+			st.settleDebts()
+			continue
+		}
+		st.sendListener(c, false)
+		return true
+	}
+	return false
+}
+
+func (st *stream) sendListener(c *composition, trial bool) {
+	it := item{name: c.listener.Name, version: c.version, body: c.body()}
+	st.send(&st.subs[listeners], &response{items: []item{it}, listener: c, trial: trial})
+}
+
+// tryListener sends a listener with the next group of suspects, beyond what was acknowledged.
+func (st *stream) tryListener(sub *subscription) {
+	for {
+		group := st.nextTrial(sub)
+		if group == nil {
+			return
+		}
+		name := group[0].name
+		trial := make(map[part]bool, len(group))
+		for _, p := range group {
+			trial[p] = true
+		}
+		c := st.compose(st.listener(name), trial)
+		if c != nil && c.version != sub.have[name] {
+			st.sendListener(c, true)
+			return
+		}
+		sub.trials.passed() // nothing of it would differ
+	}
+}
+
+// listenerAcked notes what the proxy has now.
+func (st *stream) listenerAcked(out *response) {
+	for _, name := range out.removed {
+		delete(st.inbound.acked, name)
+	}
+	if out.listener != nil {
+		delete(st.inbound.refused, out.listener.listener.Name)
+		st.inbound.acked[out.listener.listener.Name] = out.listener
+		st.settleDebts()
+	}
+}

@@ -1,0 +1,220 @@
+package xds
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/logkey"
+	"github.com/isthmus-mesh/isthmus/xds/envoy"
+)
+
+// trialPause is how long suspects wait after a NACK before the next of them are tried: a proxy is given at most so many
+// updates that may be bad.
+const trialPause = time.Second
+
+// A part is what can be left out of an update: a resource by its version, the shell of a listener, or one of its chains.
+type part struct{ name, chain, hash string }
+
+// trials are the suspects of one kind: parts of a response that was rejected. What was good before is served meanwhile, and
+// the suspects are tried in groups that are halved, until the one that fails alone is known.
+type trials struct {
+	suspects map[part]struct{}
+	groups   [][]part
+	current  []part
+	due      time.Time
+}
+
+func (t *trials) suspect(groups ...[]part) {
+	if t.suspects == nil {
+		t.suspects = map[part]struct{}{}
+	}
+	for _, group := range groups {
+		if len(group) == 0 {
+			continue
+		}
+		t.groups = append(t.groups, group)
+		for _, p := range group {
+			t.suspects[p] = struct{}{}
+		}
+	}
+}
+
+// passed frees those that were tried.
+func (t *trials) passed() {
+	for _, p := range t.current {
+		delete(t.suspects, p)
+	}
+	t.current = nil
+}
+
+// nextTrial returns the group to be tried now, without those that nobody wants any more.
+func (st *stream) nextTrial(sub *subscription) []part {
+	t := &sub.trials
+	for len(t.groups) > 0 {
+		if st.clock.now.Before(t.due) {
+			st.clock.at(t.due)
+			return nil
+		}
+		group := t.groups[0]
+		t.groups = t.groups[1:]
+		t.current = slices.DeleteFunc(group, func(p part) bool {
+			_, wanted := st.origin(sub.kind, p)
+			if !wanted || !sub.interested(p.name) {
+				delete(t.suspects, p)
+				return true
+			}
+			return false
+		})
+		if len(t.current) > 0 {
+			return t.current
+		}
+	}
+	return nil
+}
+
+// blocked tells whether a part must not be sent: it is in quarantine, or under suspicion and not on trial.
+func (st *stream) blocked(sub *subscription, p part, trial map[part]bool) bool {
+	if _, suspect := sub.trials.suspects[p]; suspect && !trial[p] {
+		return true
+	}
+	return st.memory.quarantined(sub.kind, p)
+}
+
+// rejected takes a NACK. Its text is for people only: what was wrong is found by trying.
+func (st *stream) rejected(sub *subscription, out *response, text string) {
+	parts := st.suspects(sub, out)
+	rejection := Rejection{TypeURL: typeURLs[sub.kind], Text: clip(text), At: st.clock.now}
+	sub.counts.nack = st.describe(sub.kind, parts, rejection)
+	t := &sub.trials
+	t.due = st.clock.now.Add(trialPause)
+	switch {
+	case out.leaf != nil:
+		st.leaf.rejected(st, out.leaf)
+	case out.trial && len(parts) == 1:
+		t.passed()
+		one := rejection
+		one.Name, one.Chain, one.Hash = parts[0].name, parts[0].chain, parts[0].hash
+		one.Origin, _ = st.origin(sub.kind, parts[0])
+		st.memory.quarantine(sub.kind, one)
+		st.server.metrics.quarantined.WithLabelValues(rejection.TypeURL).Inc()
+		st.log.WithField(logkey.TypeURL, one.TypeURL).WithField(logkey.Name, strings.TrimSuffix(one.Name+" "+one.Chain, " ")).
+			WithField(logkey.Reason, one.Text).Error("resource quarantined")
+	case out.trial:
+		t.current = nil
+		t.suspect(parts[:len(parts)/2], parts[len(parts)/2:])
+	case sub.kind == listeners && len(parts) > 1 && parts[0].chain == "":
+		t.suspect(parts[:1], parts[1:]) // a listener that is new: first of all its shell
+	default:
+		t.suspect(parts)
+	}
+	st.doubt(sub, out)
+}
+
+// suspects returns the parts of a response that can have been the cause of its NACK: those on trial, else those that differ
+// from what was acknowledged last.
+func (st *stream) suspects(sub *subscription, out *response) []part {
+	if out.trial {
+		return sub.trials.current
+	}
+	if out.listener != nil {
+		return st.differing(sub, out.listener)
+	}
+	var parts []part
+	for _, it := range out.items {
+		if sub.have[it.name] != it.version {
+			parts = append(parts, it.part())
+		}
+	}
+	return parts
+}
+
+func (st *stream) differing(sub *subscription, c *composition) []part {
+	var parts []part
+	acked := st.inbound.acked[c.listener.Name]
+	_, has := sub.have[c.listener.Name]
+	fresh := acked == nil && !has
+	if fresh || acked != nil && acked.listener.ShellHash != c.listener.ShellHash {
+		parts = append(parts, shellPart(c.listener))
+	}
+	for _, cc := range c.chains {
+		if old, served := acked.find(cc.chain.Name); !served || old.chain.Hash != cc.chain.Hash || old.epoch != cc.epoch {
+			parts = append(parts, chainPart(c.listener.Name, cc.chain))
+		}
+	}
+	if len(parts) == 0 {
+		parts = append(parts, shellPart(c.listener)) // it only lost chains: there is nothing else to suspect
+	}
+	return parts
+}
+
+// doubt notes that nobody can tell which of a rejected response the proxy has applied. It may have any of them.
+func (st *stream) doubt(sub *subscription, out *response) {
+	for _, name := range out.removed {
+		sub.forget(name)
+	}
+	for _, it := range out.items {
+		_, has := sub.have[it.name]
+		if out.leaf != nil || has && sub.kind == listeners {
+			continue // it came alone: the proxy has what it had
+		}
+		sub.holds(it.name, unknown)
+		if sub.kind.wildcards() {
+			st.memory.maybe(sub.kind, it.name)
+		}
+		if sub.kind == secrets {
+			st.secretRejected(it)
+		}
+	}
+	if out.listener != nil {
+		st.inbound.refused[out.listener.listener.Name] = out.listener.version
+		sub.mark(out.listener.listener.Name, false) // once more, without the suspects
+	}
+}
+
+// origin returns whose part it is. It tells whether the part is still what the proxy is to have.
+func (st *stream) origin(k kind, p part) (envoy.Origin, bool) {
+	if k == listeners {
+		l := st.listener(p.name)
+		if l == nil {
+			return envoy.Origin{}, false
+		}
+		if p.chain == "" {
+			return l.Origin, l.ShellHash == p.hash
+		}
+		chain := findChain(l, p.chain)
+		if chain == nil {
+			return envoy.Origin{}, false
+		}
+		return chain.Origin, chain.Hash == p.hash
+	}
+	it, state := st.lookup(k, p.name)
+	if state != present {
+		return envoy.Origin{}, false
+	}
+	return it.resource.Origin, it.version == p.hash
+}
+
+// describe names up to ten of the parts that a NACK may be about.
+func (st *stream) describe(k kind, parts []part, r Rejection) *Rejection {
+	for i, p := range parts {
+		if i == 0 {
+			r.Name, r.Chain, r.Hash = p.name, p.chain, p.hash
+			r.Origin, _ = st.origin(k, p)
+		}
+		if i == 10 {
+			break
+		}
+		r.Suspects = append(r.Suspects, strings.TrimSuffix(p.name+" "+p.chain, " "))
+	}
+	return &r
+}
+
+// clip keeps an error text of a proxy short.
+func clip(text string) string {
+	const most = 1 << 10
+	if len(text) > most {
+		return text[:most] + "…"
+	}
+	return text
+}

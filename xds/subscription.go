@@ -1,0 +1,234 @@
+package xds
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/logkey"
+)
+
+// anything is the name of everything.
+const anything = "*"
+
+// unknown stands for the version of a resource that the proxy may have, in a version that cannot be told.
+const unknown = "?"
+
+// A subscription is one kind of resource on one stream: what the proxy asked for, what it has, and what it is owed.
+type subscription struct {
+	kind     kind
+	open     bool // its first request came, at opened
+	opened   time.Time
+	wildcard bool
+	owed     bool                // the first answer to a wildcard, due even if there is nothing
+	names    map[string]struct{} // asked for by name
+	have     map[string]string   // version that the proxy has
+	dirty    map[string]bool     // to compare before the next response; true: to answer even if nothing changed
+	gone     map[string]struct{} // what the proxy has and shall lose, when its turn comes
+	out      *response           // waits for its ACK; nothing more of this kind is sent meanwhile
+	trials   trials
+	counts   counts
+}
+
+// A response is what was sent and not acknowledged yet.
+type response struct {
+	nonce    string
+	sent     time.Time
+	items    []item // without bodies
+	removed  []string
+	trial    bool         // carries suspects: what it brings beyond what was acknowledged is tried alone
+	listener *composition // of the one listener in it
+	leaf     *Leaf        // without its key
+}
+
+// interested tells whether the proxy asked for name.
+func (sub *subscription) interested(name string) bool {
+	if sub.wildcard {
+		return true
+	}
+	_, asked := sub.names[name]
+	return asked
+}
+
+// mark has name compared before the next response. Before the first request there is nobody to compare with.
+func (sub *subscription) mark(name string, force bool) {
+	if !sub.open {
+		return
+	}
+	if sub.dirty == nil {
+		sub.dirty = map[string]bool{}
+	}
+	sub.dirty[name] = sub.dirty[name] || force
+}
+
+// busy tells whether something of the kind is on its way to the proxy, or about to be.
+func (sub *subscription) busy() bool { return sub.open && (sub.out != nil || len(sub.dirty) > 0) }
+
+func (sub *subscription) holds(name, version string) {
+	if sub.have == nil {
+		sub.have = map[string]string{}
+	}
+	sub.have[name] = version
+}
+
+// forget drops what was known of a name that the proxy let go.
+func (sub *subscription) forget(name string) {
+	delete(sub.have, name)
+	delete(sub.gone, name)
+}
+
+func (sub *subscription) lose(name string) {
+	if sub.gone == nil {
+		sub.gone = map[string]struct{}{}
+	}
+	sub.gone[name] = struct{}{}
+}
+
+// receive takes one request: the answer to a response, a change of subscriptions, or both.
+func (st *stream) receive(req *request) error {
+	k, known := kindOf[req.GetTypeUrl()]
+	if !known {
+		st.server.metrics.foreign.WithLabelValues("other").Inc()
+		return nil
+	}
+	sub := &st.subs[k]
+	size := len(sub.names) + len(sub.have) + len(req.GetResourceNamesSubscribe()) + len(req.GetInitialResourceVersions())
+	if size > 2*st.server.config.Limits.Names {
+		return errTooManyNames
+	}
+	if out := sub.out; out != nil && req.GetResponseNonce() == out.nonce {
+		sub.out = nil
+		st.answered(sub, out, req)
+	}
+	first := !sub.open
+	if first {
+		st.opened(sub, req)
+	}
+	for _, name := range req.GetResourceNamesUnsubscribe() {
+		st.unsubscribe(sub, name)
+	}
+	for _, name := range req.GetResourceNamesSubscribe() {
+		_, reported := req.GetInitialResourceVersions()[name]
+		st.subscribe(sub, name, !first || !reported)
+	}
+	return nil
+}
+
+// answered takes the ACK or NACK of a response.
+func (st *stream) answered(sub *subscription, out *response, req *request) {
+	url := typeURLs[sub.kind]
+	st.server.metrics.latency.WithLabelValues(url).Observe(st.clock.now.Sub(out.sent).Seconds())
+	log := st.log.WithField(logkey.TypeURL, url).WithField(logkey.Nonce, out.nonce)
+	if detail := req.GetErrorDetail(); detail != nil {
+		st.server.metrics.nacks.WithLabelValues(url).Inc()
+		log.WithField(logkey.Reason, detail.GetMessage()).Error("response rejected by the proxy")
+		st.rejected(sub, out, detail.GetMessage())
+		return
+	}
+	st.server.metrics.acks.WithLabelValues(url).Inc()
+	log.Debug("response acknowledged")
+	st.acknowledged(sub, out)
+}
+
+// opened takes the first request of a kind, in which a proxy that was connected before says what it has.
+func (st *stream) opened(sub *subscription, req *request) {
+	sub.open, sub.opened = true, st.clock.now
+	for name, version := range req.GetInitialResourceVersions() {
+		sub.holds(name, version)
+		sub.mark(name, false)
+	}
+	for _, name := range st.memory.possible(sub.kind) {
+		if _, reported := sub.have[name]; !reported {
+			sub.holds(name, unknown)
+			sub.mark(name, false)
+		}
+	}
+	if sub.kind.wildcards() && len(req.GetResourceNamesSubscribe()) == 0 {
+		st.subscribe(sub, anything, false)
+	}
+	if sub.kind == secrets {
+		st.inbound.reported = req.GetInitialResourceVersions()
+	}
+}
+
+func (st *stream) subscribe(sub *subscription, name string, force bool) {
+	if name != anything {
+		if sub.names == nil {
+			sub.names = map[string]struct{}{}
+		}
+		sub.names[name] = struct{}{}
+		sub.mark(name, force)
+		return
+	}
+	if !sub.kind.wildcards() {
+		st.server.metrics.foreign.WithLabelValues(typeURLs[sub.kind]).Inc()
+		return
+	}
+	sub.wildcard = true
+	sub.owed = len(sub.have) == 0
+	if st.set != nil {
+		for name := range wildcardNames(st.set, sub.kind) {
+			sub.mark(name, false)
+		}
+	}
+}
+
+func (st *stream) unsubscribe(sub *subscription, name string) {
+	if name == anything {
+		sub.wildcard = false
+		return
+	}
+	delete(sub.names, name)
+	if sub.interested(name) {
+		sub.mark(name, true) // still wanted by the wildcard, and the proxy has just dropped it
+		return
+	}
+	sub.forget(name)
+	delete(sub.dirty, name)
+	switch sub.kind {
+	case endpoints:
+		st.server.endpoints.unwatch(name, st)
+		delete(st.gates.awaited, name)
+	case secrets:
+		st.letGo(name)
+	}
+}
+
+// acknowledged notes that the proxy has what a response carried.
+func (st *stream) acknowledged(sub *subscription, out *response) {
+	for _, it := range out.items {
+		if sub.interested(it.name) {
+			sub.holds(it.name, it.version)
+		}
+		st.memory.settle(sub.kind, it.name)
+	}
+	for _, name := range out.removed {
+		sub.forget(name)
+		st.memory.settle(sub.kind, name)
+	}
+	sub.counts.acked = out.nonce
+	if out.trial {
+		sub.trials.passed()
+	}
+	switch {
+	case sub.kind == listeners:
+		st.listenerAcked(out)
+	case sub.kind == endpoints:
+		for _, it := range out.items {
+			delete(st.gates.awaited, it.name)
+		}
+	case out.leaf != nil:
+		st.leaf.acked(st, out.leaf)
+	case sub.kind == secrets:
+		for _, it := range out.items {
+			st.secretAcked(it)
+		}
+	}
+}
+
+func sorted[V any](m map[string]V) []string {
+	if len(m) == 0 {
+		return nil
+	}
+	return slices.Sorted(maps.Keys(m))
+}

@@ -1,0 +1,208 @@
+package api
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/config"
+	"github.com/isthmus-mesh/isthmus/snapshot"
+)
+
+func (s *server) agentServiceRoutes() []route {
+	return []route{
+		{method: "GET", pattern: "/v1/agent/services", access: read, do: agentServices},
+		{method: "GET", pattern: "/v1/agent/service/{id}", access: read, do: s.agentService},
+		{method: "PUT", pattern: "/v1/agent/service/register", access: operate, do: s.registerService},
+		{method: "PUT", pattern: "/v1/agent/service/deregister/{id}", access: operate, do: s.deregisterService},
+		{method: "PUT", pattern: "/v1/agent/service/maintenance/{id}", access: operate, do: s.serviceMaintenance},
+		{method: "PUT", pattern: "/v1/agent/maintenance", access: operate, do: s.nodeMaintenance},
+		{method: "GET", pattern: "/v1/agent/health/service/id/{id}", access: read, do: healthByID},
+		{method: "GET", pattern: "/v1/agent/health/service/name/{name}", access: read, do: healthByName},
+	}
+}
+
+// agentShape returns an instance as the agent's own endpoints show it.
+func agentShape(w *snapshot.World, i *snapshot.Instance) serviceJSON {
+	shape := serviceShape(i.Service, i.Raft)
+	shape.Datacenter = w.Cluster().Datacenter
+	return shape
+}
+
+// local returns the instance with an ID on our own node, or nil.
+func local(w *snapshot.World, id string) *snapshot.Instance {
+	return w.InstanceByID(w.Cluster().NodeName, id)
+}
+
+func agentServices(c *call) (any, error) {
+	if err := scope(c); err != nil {
+		return nil, err
+	}
+	f, err := filterParam(c)
+	if err != nil {
+		return nil, err
+	}
+	services := map[string]serviceJSON{}
+	for _, i := range c.world.OnNode(c.world.Cluster().NodeName) {
+		shape := agentShape(c.world, i)
+		keep, err := f.keep(shape)
+		if err != nil {
+			return nil, err
+		}
+		if keep {
+			services[shape.ID] = shape
+		}
+	}
+	return services, nil
+}
+
+// agentService answers with one instance; with ?hash= not before it differs from what the client saw.
+func (s *server) agentService(c *call) (any, error) {
+	if err := scope(c); err != nil {
+		return nil, err
+	}
+	id := c.PathValue("id")
+	_, wait, err := waitParams(c)
+	if err != nil {
+		return nil, err
+	}
+	shape, err := hashed(c.world, id)
+	if seen := c.URL.Query().Get("hash"); err == nil && seen != "" && seen == shape.ContentHash {
+		shape, err = s.awaitHash(c, id, seen, wait)
+	}
+	if err != nil {
+		return nil, err
+	}
+	c.w.Header().Set("X-Consul-Contenthash", shape.ContentHash)
+	return shape, nil
+}
+
+// hashed returns the instance with an ID on our node, and the hash of its shape in it.
+func hashed(w *snapshot.World, id string) (serviceJSON, error) {
+	i := local(w, id)
+	if i == nil {
+		return serviceJSON{}, refuse(http.StatusNotFound, "not-found", "unknown service ID: %s", id).about("service/" + id)
+	}
+	shape := agentShape(w, i)
+	text, err := json.Marshal(shape)
+	sum := sha256.Sum256(text)
+	shape.ContentHash = hex.EncodeToString(sum[:8])
+	return shape, err
+}
+
+func (s *server) awaitHash(c *call, id, seen string, wait time.Duration) (serviceJSON, error) {
+	index := func(w *snapshot.World) uint64 {
+		if shape, err := hashed(w, id); err == nil && shape.ContentHash == seen {
+			return 0
+		}
+		return w.Index
+	}
+	// The World in which it differs is past the one that the request came with, whose floor keeps the others below.
+	world, err := s.await(c, max(s.floor, c.world.Index), wait, index)
+	if err != nil {
+		return serviceJSON{}, err
+	}
+	return hashed(world, id)
+}
+
+func (s *server) registerService(c *call) (any, error) {
+	if err := scope(c); err != nil {
+		return nil, err
+	}
+	replace, err := flag(c, "replace-existing-checks")
+	if err != nil {
+		return nil, err
+	}
+	data, err := body(c)
+	if err != nil {
+		return nil, err
+	}
+	service, err := config.ParseRegistration(data)
+	if err != nil {
+		return nil, err
+	}
+	return nil, s.retry(c, func(w *snapshot.World) ([]snapshot.Event, error) {
+		node := w.Cluster().NodeName
+		r := registration{world: w, node: node, address: nodeShape(w, node, "127.0.0.1").Address, replace: replace}
+		err := r.service(service)
+		return r.events, err
+	})
+}
+
+// retry commits what plan makes of the newest World, and again when that World was not the newest any more.
+func (s *server) retry(c *call, plan func(*snapshot.World) ([]snapshot.Event, error)) error {
+	const attempts = 10
+	var err error
+	for range attempts {
+		var events []snapshot.Event
+		if events, err = plan(s.Publisher.World()); err != nil {
+			return err
+		}
+		if err = s.commit(c, events...); !errors.Is(err, errStale) {
+			return err
+		}
+	}
+	return refuse(http.StatusConflict, "conflict", "%v: others write at the same time", err)
+}
+
+func (s *server) deregisterService(c *call) (any, error) {
+	if err := scope(c); err != nil {
+		return nil, err
+	}
+	id := c.PathValue("id")
+	i := local(c.world, id)
+	if i == nil {
+		return nil, unknownService(id)
+	}
+	return nil, s.commit(c, unregister(c.world, i)...)
+}
+
+func unknownService(id string) error {
+	return refuse(http.StatusNotFound, "not-found",
+		"Unknown service ID %q. Ensure that the service ID is passed, not the service name.", id).about("service/" + id)
+}
+
+func (s *server) serviceMaintenance(c *call) (any, error) {
+	id := c.PathValue("id")
+	i := local(c.world, id)
+	if i == nil {
+		return nil, refuse(http.StatusNotFound, "not-found", "No service registered with ID %q", id).about("service/" + id)
+	}
+	return s.maintenance(c, &snapshot.Check{
+		Node: i.Node, ServiceID: id, ServiceName: i.Service.Name, CheckID: "_service_maintenance:" + id, Name: "Service Maintenance Mode",
+		Notes: "Maintenance mode is enabled for this service, but no reason was provided. This is a default message.",
+	})
+}
+
+func (s *server) nodeMaintenance(c *call) (any, error) {
+	return s.maintenance(c, &snapshot.Check{
+		Node: c.world.Cluster().NodeName, CheckID: "_node_maintenance", Name: "Node Maintenance Mode",
+		Notes: "Maintenance mode is enabled for this node, but no reason was provided. This is a default message.",
+	})
+}
+
+// maintenance adds a critical check or takes it away, as ?enable= says.
+func (s *server) maintenance(c *call, check *snapshot.Check) (any, error) {
+	if !c.URL.Query().Has("enable") {
+		return nil, refuse(http.StatusBadRequest, "parameter", "Missing value for enable")
+	}
+	enable, err := flag(c, "enable")
+	if err != nil {
+		return nil, err
+	}
+	old := findCheck(c.world.Checks(check.Node, check.ServiceID), check.CheckID)
+	if enable == (old != nil) {
+		return nil, nil
+	}
+	if !enable {
+		return nil, s.commit(c, snapshot.Event{Key: checkKey(check)})
+	}
+	check.Status, check.Type = config.HealthCritical, "maintenance"
+	if reason := c.URL.Query().Get("reason"); reason != "" {
+		check.Notes = reason
+	}
+	return nil, s.commit(c, snapshot.Event{Key: checkKey(check), Object: check})
+}

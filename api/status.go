@@ -1,0 +1,223 @@
+package api
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/config"
+	"github.com/isthmus-mesh/isthmus/snapshot"
+)
+
+// Status is what an operator must know at one glance. Lists are sorted, and empty rather than absent.
+type Status struct {
+	Version       string `json:"version"`
+	Source        string `json:"source"`
+	ClusterID     string `json:"cluster_id"`
+	TrustDomain   string `json:"trust_domain"`
+	Datacenter    string `json:"datacenter"`
+	Node          string `json:"node"`
+	Index         uint64 `json:"index"`
+	Ready         bool   `json:"ready"`
+	HTTPOpen      bool   `json:"http_open"` // whoever is on this machine is an operator
+	DefaultPolicy string `json:"default_intention_policy"`
+	// Problems are sentences: each needs somebody to act.
+	Problems []string        `json:"problems"`
+	Peers    []PeerStatus    `json:"peers"`
+	Exports  []ExportStatus  `json:"exports"`
+	Imports  []ImportStatus  `json:"imports"`
+	Skipped  []SkippedStatus `json:"skipped"` // what proxies' views leave out
+	Kept     []KeptStatus    `json:"kept"`    // fields that were accepted and have no effect
+	Proxies  ProxySummary    `json:"proxies"`
+}
+
+// PeerStatus is one peering right now.
+type PeerStatus struct {
+	Name          string             `json:"name"`
+	Role          snapshot.PeerRole  `json:"role"`
+	State         snapshot.PeerState `json:"state"`
+	Reason        string             `json:"reason,omitempty"`
+	Problem       string             `json:"problem,omitempty"`
+	TrustDomain   string             `json:"trust_domain,omitempty"`
+	Datacenter    string             `json:"datacenter,omitempty"`
+	Dialect       string             `json:"dialect,omitempty"`
+	Imported      int                `json:"imported"`
+	Exported      int                `json:"exported"`
+	Stale         bool               `json:"stale"` // its imports are kept from an earlier session
+	LastHeartbeat *time.Time         `json:"last_heartbeat,omitempty"`
+	RoundTripMS   float64            `json:"round_trip_ms,omitempty"`
+}
+
+// ExportStatus is one service that the exported-services entry names for one peer.
+type ExportStatus struct {
+	Service  string `json:"service"`
+	Peer     string `json:"peer"`
+	Exported bool   `json:"exported"`
+	Reason   string `json:"reason,omitempty"` // why not
+}
+
+// ImportStatus is one service that a peer exports to us.
+type ImportStatus struct {
+	Peer     string `json:"peer"`
+	Service  string `json:"service"`
+	Routable bool   `json:"routable"`
+	Reason   string `json:"reason,omitempty"` // why not
+	Gateways int    `json:"gateways"`
+}
+
+// SkippedStatus is one thing that a proxy is not told, and why.
+type SkippedStatus struct {
+	Proxy  snapshot.ProxyID `json:"proxy"`
+	Kind   string           `json:"kind"`
+	Name   string           `json:"name"`
+	Peer   string           `json:"peer,omitempty"`
+	Reason string           `json:"reason"`
+}
+
+// KeptStatus names the fields of one object that have no effect.
+type KeptStatus struct {
+	Kind   string   `json:"kind"`
+	Name   string   `json:"name"`
+	Fields []string `json:"fields"`
+}
+
+// ProxySummary counts the proxies, and says when the first would stop without us.
+type ProxySummary struct {
+	Registered   int              `json:"registered"`
+	Connected    int              `json:"connected"`
+	Rejecting    int              `json:"rejecting"` // that refused something they were sent
+	LeafNotAfter *time.Time       `json:"earliest_leaf_expiry,omitempty"`
+	LeafOf       snapshot.ProxyID `json:"earliest_leaf_of,omitempty"`
+}
+
+func (s *server) statusRoutes() []route {
+	return []route{
+		{method: "GET", pattern: "/isthmus/v1/status", access: read, do: s.status},
+		{method: "GET", pattern: "/isthmus/v1/proxies", access: read, do: s.listProxies},
+	}
+}
+
+func (s *server) status(c *call) (any, error) {
+	w, cluster := c.world, c.world.Cluster()
+	status := Status{
+		Version: s.Server.Version, Source: s.Server.Source, ClusterID: cluster.ID, TrustDomain: cluster.TrustDomain,
+		Datacenter: cluster.Datacenter, Node: cluster.NodeName, Index: w.Index, Ready: true, HTTPOpen: s.Server.HTTPOpen,
+		DefaultPolicy: "deny", Peers: s.peers(w), Exports: s.exports(w), Imports: imports(w), Skipped: s.skipped(), Kept: kept(w),
+	}
+	if cluster.DefaultAllow {
+		status.DefaultPolicy = "allow"
+	}
+	proxies := s.proxies(w)
+	status.Proxies = summarize(proxies)
+	status.Problems = s.problems(&status, proxies)
+	return status, nil
+}
+
+func (s *server) peers(w *snapshot.World) []PeerStatus {
+	list := []PeerStatus{}
+	for _, p := range w.Peers() {
+		now := s.peerStatus(p)
+		list = append(list, PeerStatus{
+			Name: p.Name, Role: p.Role, State: now.State, Reason: now.Reason, Problem: p.Problem, TrustDomain: p.TrustDomain,
+			Datacenter: p.RemoteDatacenter, Dialect: p.Dialect, Imported: len(now.Imported), Exported: len(now.Exported), Stale: now.Stale,
+			LastHeartbeat: timeOrNil(now.LastHeartbeat), RoundTripMS: float64(now.RoundTrip) / float64(time.Millisecond),
+		})
+	}
+	return list
+}
+
+// exports tells of each named export whether it is one: by its entry, and by what the peer was told.
+func (s *server) exports(w *snapshot.World) []ExportStatus {
+	list := []ExportStatus{}
+	for _, p := range w.Peers() {
+		refused := s.peerStatus(p).NotExported
+		for service, reason := range snapshot.Exported(w, p.Name) {
+			if reason == "" {
+				reason = refused[service]
+			}
+			list = append(list, ExportStatus{Service: service, Peer: p.Name, Exported: reason == "", Reason: reason})
+		}
+	}
+	return append(list, exportsToNobody(w)...)
+}
+
+// exportsToNobody are those to peers that there are not.
+func exportsToNobody(w *snapshot.World) []ExportStatus {
+	entry, _ := snapshot.EntryOf[*config.ExportedServices](w, config.DefaultNamespace)
+	if entry == nil {
+		return nil
+	}
+	var list []ExportStatus
+	for _, service := range entry.Services {
+		for _, consumer := range service.Consumers {
+			if w.Peer(consumer.Peer) == nil {
+				list = append(list, ExportStatus{Service: service.Name, Peer: consumer.Peer, Reason: "no such peer"})
+			}
+		}
+	}
+	return list
+}
+
+func imports(w *snapshot.World) []ImportStatus {
+	list := []ImportStatus{}
+	for _, i := range w.Imports("") {
+		list = append(list, ImportStatus{
+			Peer: i.Peer, Service: i.Service, Routable: i.NotRoutable == "", Reason: i.NotRoutable, Gateways: len(i.Gateways),
+		})
+	}
+	return list
+}
+
+func (s *server) skipped() []SkippedStatus {
+	list := []SkippedStatus{}
+	if s.Runtime.Skipped == nil {
+		return list
+	}
+	all := s.Runtime.Skipped()
+	for _, proxy := range slices.Sorted(maps.Keys(all)) {
+		for _, skipped := range all[proxy] {
+			list = append(list, SkippedStatus{proxy, skipped.Kind, skipped.Name, skipped.Peer, skipped.Reason})
+		}
+	}
+	return list
+}
+
+func kept(w *snapshot.World) []KeptStatus {
+	list := []KeptStatus{}
+	for _, entry := range w.Entries("") {
+		if fields := config.KeptFields(entry.Value); len(fields) > 0 {
+			list = append(list, KeptStatus{entry.Value.EntryKind(), entry.Value.EntryName(), fields})
+		}
+	}
+	for _, i := range w.Instances("") {
+		if fields := i.Service.KeptFields(); len(fields) > 0 {
+			list = append(list, KeptStatus{"service", i.Service.ID, fields})
+		}
+	}
+	return list
+}
+
+// problems joins what the running parts say with what can be read off the status itself.
+func (s *server) problems(status *Status, proxies []Proxy) []string {
+	list := []string{}
+	if s.Runtime.Problems != nil {
+		list = append(list, s.Runtime.Problems()...)
+	}
+	if s.Server.HTTPOpen {
+		list = append(list, "--http-open: whoever is on this machine may write; a lab only")
+	}
+	for _, peer := range status.Peers {
+		switch {
+		case peer.Problem != "":
+			list = append(list, "peer "+peer.Name+": "+peer.Problem)
+		case peer.State == snapshot.Failing || peer.State == snapshot.Terminated:
+			list = append(list, "peer "+peer.Name+" is "+string(peer.State)+": "+peer.Reason)
+		}
+	}
+	for _, proxy := range proxies {
+		for _, rejected := range proxy.Rejected {
+			list = append(list, "proxy "+string(proxy.ID)+" refused "+rejected.Name+": "+rejected.Error)
+		}
+	}
+	return list
+}

@@ -1,0 +1,133 @@
+package peering
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/snapshot"
+)
+
+// Status returns what is known right now of the peering with a name. For a name that is no peer's it says what is
+// exported to that name in vain.
+func (s *Service) Status(name string) snapshot.PeerStatus {
+	world := s.Store.World()
+	st := snapshot.PeerStatus{Exported: slices.Clone(s.exporter.list(name)), NotExported: s.exporter.notExported(name)}
+	peer := world.Peer(name)
+	if peer == nil {
+		for service := range maps.Keys(st.NotExported) {
+			st.NotExported[service] = "no such peer"
+		}
+		for _, service := range st.Exported {
+			st.NotExported[service] = "no such peer"
+		}
+		st.Exported, st.Reason = nil, "no such peer"
+		return st
+	}
+	for _, imported := range world.Imports(name) {
+		st.Imported = append(st.Imported, imported.Service)
+	}
+	l := s.link(peer)
+	l.mu.Lock()
+	session, last := l.session, l.last
+	for _, reasons := range []map[string]string{l.notes.incomplete, l.notes.refusedByPeer} {
+		for id, reason := range reasons {
+			if service, _, err := serviceForm(id); err == nil {
+				st.NotExported[service] = reason
+			}
+		}
+	}
+	l.mu.Unlock()
+	if session != nil {
+		last = session.pulse.read()
+	}
+	st.LastHeartbeat, st.LastReceive, st.LastSend, st.RoundTrip = last.lastHeartbeat, last.lastReceive, last.lastSend, last.roundTrip
+	st.Stale = len(st.Imported) > 0 && (session == nil || !session.importer.complete.Load())
+	st.State, st.Reason = s.state(peer, l, session, last)
+	return st
+}
+
+// state computes the state of a peering, and its reason where that is not plain from the word.
+func (s *Service) state(peer *snapshot.Peer, l *link, session *session, last beats) (snapshot.PeerState, string) {
+	switch peer.State {
+	case snapshot.Deleting:
+		return peer.State, "being deleted since " + stamp(peer.DeletedAt)
+	case snapshot.Terminated:
+		return peer.State, "the peer deleted the peering: delete it here too, and establish again with a new token if that was not meant"
+	}
+	if peer.Problem != "" {
+		if peer.TrustDomain == "" || len(peer.Roots) == 0 {
+			return snapshot.Establishing, peer.Problem
+		}
+		return snapshot.Failing, peer.Problem
+	}
+	if session == nil {
+		return s.disconnected(peer, l)
+	}
+	if last.verified.IsZero() {
+		return snapshot.Establishing, "connected; no answer from the peer yet"
+	}
+	if age := s.Now().Sub(last.verified); age >= 2*s.Timing.Heartbeat {
+		return snapshot.Failing, fmt.Sprintf("connected, but no round trip for %s", age.Round(time.Second))
+	}
+	if peer.TrustDomain == "" || len(peer.Roots) == 0 {
+		return snapshot.Establishing, "connected; the peer has sent no trust bundle yet"
+	}
+	return snapshot.Active, l.refusals()
+}
+
+// disconnected says why there is no stream.
+func (s *Service) disconnected(peer *snapshot.Peer, l *link) (snapshot.PeerState, string) {
+	l.mu.Lock()
+	failure, failed, rest := l.failure, l.failed, l.rest
+	l.mu.Unlock()
+	if peer.Role == snapshot.Acceptor {
+		if peer.State == snapshot.Pending {
+			return peer.State, s.tokenState(peer)
+		}
+		if failure != "" {
+			return snapshot.Failing, fmt.Sprintf("disconnected at %s: %s; waiting for the peer to dial again", stamp(failed), failure)
+		}
+		if s.Now().Sub(s.started) < 2*s.Timing.Heartbeat {
+			return peer.State, "waiting for the peer to dial"
+		}
+		return snapshot.Failing, fmt.Sprintf("the peer has not dialled since %s", stamp(s.started))
+	}
+	if failure != "" && peer.State != snapshot.Pending {
+		return snapshot.Failing, fmt.Sprintf("%s; next attempt %s after %s", failure, rest.Round(time.Millisecond), stamp(failed))
+	}
+	if peer.State == snapshot.Pending {
+		return peer.State, "the token was not traded for a secret: establish again"
+	}
+	return peer.State, "dialling"
+}
+
+// tokenState says what became of the token that a peering waits for.
+func (s *Service) tokenState(peer *snapshot.Peer) string {
+	records := s.vault.tokensOf(peer.ID)
+	if len(records) == 0 {
+		return "no token is left: generate a new one"
+	}
+	newest := records[len(records)-1]
+	if why := newest.refusal(s.Now()); why != "" {
+		return why + ": generate a new one"
+	}
+	return fmt.Sprintf("waiting for the peer to use the token, until %s", stamp(newest.Expires))
+}
+
+// refusals summarises what is not taken from a peer that is connected.
+func (l *link) refusals() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.notes.refusedByUs) == 0 {
+		return ""
+	}
+	ids := slices.Sorted(maps.Keys(l.notes.refusedByUs))
+	lines := []string{fmt.Sprintf("%d resources of the peer refused, the last good ones are kept", len(ids))}
+	for _, id := range ids[:min(len(ids), 3)] {
+		lines = append(lines, fmt.Sprintf("%.100q: %s", id, l.notes.refusedByUs[id]))
+	}
+	return strings.Join(lines, "; ")
+}

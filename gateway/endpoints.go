@@ -21,7 +21,7 @@ func EndpointResource(set *snapshot.EndpointSet) *envoy.Resource {
 		return cmp.Or(a.Address.Compare(b.Address), cmp.Compare(a.Weight, b.Weight))
 	})
 	var b envoy.Builder
-	resource := b.Endpoints(set.Name, endpoints, envoy.Origin{Kind: "service", Name: set.Name})
+	resource := b.Endpoints(set.Name, endpoints, envoy.Origin{Kind: "endpoints", Name: set.Name})
 	if err := b.Err(); err != nil {
 		panic(err) // a set always has a name, and what its validator asks of an endpoint is ensured above
 	}

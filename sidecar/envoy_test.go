@@ -116,6 +116,22 @@ func TestGrantAndRevoke(t *testing.T) {
 	envoytest.Eventually(t, "nobody is granted", func() bool { return !b.admits(name, web) && !b.admits(name, api) })
 }
 
+// Without roots nobody is vouched for. Envoy refuses such a secret, and a chain without its secret closes every
+// connection: the application may see one open and end (there is no handshake to wait for), and nothing goes either way.
+func TestNoRootsAdmitNobody(t *testing.T) {
+	east := envoytest.NewAuthority(t)
+	b := newBenchOf(t, snapshot.Allowed{AllExcept: true}, func(b *bench) { b.east.PEM = "" })
+	if b == nil {
+		return
+	}
+	for name, by := range map[string]*envoytest.Authority{"signed by the peer": b.east, "signed by anybody": east, "no certificate": nil} {
+		if got, conn := b.dial(t, "db.default.default.east.external.5f5a.consul", by, []string{web}, nil); got != "" {
+			t.Errorf("%s: got %q", name, got)
+			conn.Close()
+		}
+	}
+}
+
 // A bench is an Envoy in front of an application, and the authorities of its clients.
 type bench struct {
 	t          *testing.T
@@ -128,7 +144,12 @@ type bench struct {
 }
 
 func newBench(t *testing.T, allowed snapshot.Allowed) *bench {
+	return newBenchOf(t, allowed, func(*bench) {})
+}
+
+func newBenchOf(t *testing.T, allowed snapshot.Allowed, change func(*bench)) *bench {
 	b := &bench{t: t, app: newApplication(t), east: envoytest.NewAuthority(t), west: envoytest.NewAuthority(t)}
+	change(b)
 	free := envoytest.FreeAddress(t)
 	b.address = free.String()
 	b.view = snapshot.Sidecar{

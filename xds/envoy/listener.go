@@ -82,7 +82,7 @@ const (
 	fieldChainMetadata protowire.Number = 5 // of FilterChain
 )
 
-// WithEpoch returns a copy of a marshalled chain with its revocation epoch. Envoy ignores the metadata, but a chain that
+// WithEpoch returns a copy of a marshalled chain with its revocation epoch, at most 2^53. Envoy ignores the metadata, but a chain that
 // differs from the last one is another chain: the connections of the old one drain.
 func WithEpoch(chain []byte, epoch uint64) []byte {
 	metadata, err := proto.MarshalOptions{Deterministic: true}.Marshal(&corev3.Metadata{

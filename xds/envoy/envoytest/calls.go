@@ -6,7 +6,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"testing"
 
 	matcherv3 "github.com/cncf/xds/go/xds/type/matcher/v3"
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
@@ -19,7 +18,7 @@ import (
 )
 
 // Calls walks the generated configuration as a connection would, and says in words which ones reach what.
-func Calls(t testing.TB, set *envoy.Set) string {
+func Calls(t TB, set *envoy.Set) string {
 	t.Helper()
 	clusters := map[string]*clusterv3.Cluster{}
 	for _, c := range Clusters(t, set) {
@@ -46,7 +45,7 @@ func Calls(t testing.TB, set *envoy.Set) string {
 }
 
 // doors says what a connection must pass inside its chain.
-func doors(t testing.TB, chain *listenerv3.FilterChain) string {
+func doors(t TB, chain *listenerv3.FilterChain) string {
 	var passed []string
 	if socket := chain.TransportSocket; socket != nil {
 		tls := held[*tlsv3.DownstreamTlsContext](t, socket.GetTypedConfig())
@@ -67,7 +66,7 @@ func doors(t testing.TB, chain *listenerv3.FilterChain) string {
 }
 
 // target says where a chain's last filter leads.
-func target(t testing.TB, chain *listenerv3.FilterChain, clusters map[string]*clusterv3.Cluster) string {
+func target(t TB, chain *listenerv3.FilterChain, clusters map[string]*clusterv3.Cluster) string {
 	t.Helper()
 	last := chain.Filters[len(chain.Filters)-1]
 	name := held[*tcpproxyv3.TcpProxy](t, last.GetTypedConfig()).GetCluster()
@@ -93,25 +92,13 @@ func target(t testing.TB, chain *listenerv3.FilterChain, clusters map[string]*cl
 	return fmt.Sprintf("%s -> %s:%d", text, address.Address, address.GetPortValue())
 }
 
-// Admitted says of each client which authorization secrets and rules admit it. A client is a line with its certificate's
-// URI SANs, joined by commas; who signed it is not looked at.
-func Admitted(t testing.TB, set *envoy.Set, clients string) string {
+// Admitted says of each client which authorization secrets and rules admit it: see Admitting.
+func Admitted(t TB, set *envoy.Set, clients string) string {
 	t.Helper()
 	var text strings.Builder
-	rules := rbac(t, set)
 	for client := range strings.Lines(clients) {
 		client = strings.TrimSpace(client)
-		var by []string
-		for _, secret := range Secrets(t, set) {
-			if strings.HasPrefix(secret.Name, "authz~") && handshake(t, secret, client) {
-				by = append(by, secret.Name)
-			}
-		}
-		for _, name := range slices.Sorted(maps.Keys(rules)) {
-			if fullMatch(t, rules[name], client) {
-				by = append(by, name)
-			}
-		}
+		by := Admitting(t, set, client)
 		if by == nil {
 			by = []string{"nothing"}
 		}
@@ -120,8 +107,27 @@ func Admitted(t testing.TB, set *envoy.Set, clients string) string {
 	return text.String()
 }
 
+// Admitting returns the authorization secrets and rules that admit a client: its certificate's URI SANs, joined by commas.
+// Who signed it is not looked at.
+func Admitting(t TB, set *envoy.Set, client string) []string {
+	t.Helper()
+	var by []string
+	for _, secret := range Secrets(t, set) {
+		if strings.HasPrefix(secret.Name, "authz~") && handshake(t, secret, client) {
+			by = append(by, secret.Name)
+		}
+	}
+	rules := rbac(t, set)
+	for _, name := range slices.Sorted(maps.Keys(rules)) {
+		if fullMatch(t, rules[name], client) {
+			by = append(by, name)
+		}
+	}
+	return by
+}
+
 // handshake judges each URI SAN by itself, as TLS does.
-func handshake(t testing.TB, secret *tlsv3.Secret, client string) bool {
+func handshake(t TB, secret *tlsv3.Secret, client string) bool {
 	matchers := secret.GetValidationContext().GetMatchTypedSubjectAltNames()
 	if len(matchers) == 0 {
 		return true // what Envoy does with an empty list
@@ -137,7 +143,7 @@ func handshake(t testing.TB, secret *tlsv3.Secret, client string) bool {
 }
 
 // rbac returns the one expression that each RBAC rule allows.
-func rbac(t testing.TB, set *envoy.Set) map[string]string {
+func rbac(t TB, set *envoy.Set) map[string]string {
 	rules := map[string]string{}
 	for _, extension := range Extensions(t, set) {
 		filter := held[*rbacv3.RBAC](t, extension.TypedConfig)
@@ -153,7 +159,7 @@ func pattern(m *matcherv3.Matcher_MatcherList_FieldMatcher) string {
 }
 
 // fullMatch is RE2's, which Envoy uses: Go's syntax is the same.
-func fullMatch(t testing.TB, pattern, text string) bool {
+func fullMatch(t TB, pattern, text string) bool {
 	t.Helper()
 	re, err := regexp.Compile(`\A(?:` + pattern + `)\z`)
 	if err != nil {

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"testing"
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -21,11 +20,19 @@ import (
 	"github.com/isthmus-mesh/isthmus/xds/envoy"
 )
 
+// TB is a test: a *testing.T or a *rapid.T.
+type TB interface {
+	Helper()
+	Errorf(format string, args ...any)
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+}
+
 // Listeners returns the set's listeners as Envoy gets them: shells and chains joined.
-func Listeners(t testing.TB, set *envoy.Set) []*listenerv3.Listener { return listenersAt(t, set, 0) }
+func Listeners(t TB, set *envoy.Set) []*listenerv3.Listener { return listenersAt(t, set, 0) }
 
 // listenersAt gives each chain that has a revocation epoch this one; 0 leaves it out.
-func listenersAt(t testing.TB, set *envoy.Set, epoch uint64) []*listenerv3.Listener {
+func listenersAt(t TB, set *envoy.Set, epoch uint64) []*listenerv3.Listener {
 	t.Helper()
 	var list []*listenerv3.Listener
 	for _, l := range set.Listeners {
@@ -42,27 +49,27 @@ func listenersAt(t testing.TB, set *envoy.Set, epoch uint64) []*listenerv3.Liste
 }
 
 // Clusters returns the set's clusters.
-func Clusters(t testing.TB, set *envoy.Set) []*clusterv3.Cluster {
+func Clusters(t TB, set *envoy.Set) []*clusterv3.Cluster {
 	return decodeAll(t, set.Clusters, func() *clusterv3.Cluster { return &clusterv3.Cluster{} })
 }
 
 // Secrets returns the set's secrets.
-func Secrets(t testing.TB, set *envoy.Set) []*tlsv3.Secret {
+func Secrets(t TB, set *envoy.Set) []*tlsv3.Secret {
 	return decodeAll(t, set.Secrets, func() *tlsv3.Secret { return &tlsv3.Secret{} })
 }
 
 // Extensions returns the set's ECDS resources.
-func Extensions(t testing.TB, set *envoy.Set) []*corev3.TypedExtensionConfig {
+func Extensions(t TB, set *envoy.Set) []*corev3.TypedExtensionConfig {
 	return decodeAll(t, set.Extensions, func() *corev3.TypedExtensionConfig { return &corev3.TypedExtensionConfig{} })
 }
 
 // Endpoints returns endpoint resources.
-func Endpoints(t testing.TB, resources []*envoy.Resource) []*endpointv3.ClusterLoadAssignment {
+func Endpoints(t TB, resources []*envoy.Resource) []*endpointv3.ClusterLoadAssignment {
 	return decodeAll(t, resources, func() *endpointv3.ClusterLoadAssignment { return &endpointv3.ClusterLoadAssignment{} })
 }
 
 // decodeAll also checks that each resource is what it says it is.
-func decodeAll[M proto.Message](t testing.TB, resources []*envoy.Resource, empty func() M) []M {
+func decodeAll[M proto.Message](t TB, resources []*envoy.Resource, empty func() M) []M {
 	t.Helper()
 	var list []M
 	for _, r := range resources {
@@ -79,7 +86,7 @@ func decodeAll[M proto.Message](t testing.TB, resources []*envoy.Resource, empty
 }
 
 // decode also runs the validators of all that m holds.
-func decode[M proto.Message](t testing.TB, body []byte, m M) M {
+func decode[M proto.Message](t TB, body []byte, m M) M {
 	t.Helper()
 	if err := proto.Unmarshal(body, m); err != nil {
 		t.Fatal(err)
@@ -91,7 +98,7 @@ func decode[M proto.Message](t testing.TB, body []byte, m M) M {
 }
 
 // YAML returns the messages as one YAML list.
-func YAML[M proto.Message](t testing.TB, messages []M) []byte {
+func YAML[M proto.Message](t TB, messages []M) []byte {
 	t.Helper()
 	if len(messages) == 0 {
 		return []byte("none\n")
@@ -112,7 +119,7 @@ func YAML[M proto.Message](t testing.TB, messages []M) []byte {
 	return text
 }
 
-func toJSON(t testing.TB, m proto.Message) json.RawMessage {
+func toJSON(t TB, m proto.Message) json.RawMessage {
 	t.Helper()
 	text, err := protojson.Marshal(m)
 	if err != nil {
@@ -126,7 +133,7 @@ func toJSON(t testing.TB, m proto.Message) json.RawMessage {
 }
 
 // held returns what an Any holds, which must be an M.
-func held[M proto.Message](t testing.TB, packed interface{ UnmarshalNew() (proto.Message, error) }) M {
+func held[M proto.Message](t TB, packed interface{ UnmarshalNew() (proto.Message, error) }) M {
 	t.Helper()
 	m, err := packed.UnmarshalNew()
 	if err != nil {

@@ -32,90 +32,99 @@ func importDB(l *lab, health string) {
 	}})
 }
 
-// Each step runs after those before it, on one server: method, path, body, and then the status and what the answer
-// holds. A text with ! in front must not be there.
+// A step is one request, its status, and what the answer holds. A text with ! in front must not be there.
+type step struct {
+	method, path, body string
+	status             int
+	holds              []string
+}
+
+// run asks each step of one server, in order.
+func (l *lab) run(steps []step) {
+	l.t.Helper()
+	for _, s := range steps {
+		check(l.t, l.ask(s.method, s.path, s.body), s.method+" "+s.path, s.status, s.holds)
+	}
+}
+
+var consulSteps = []step{
+	{"PUT", "/v1/agent/service/register", webRegistration, 200, nil},
+	{"GET", "/v1/agent/services", "", 200, []string{`"web1":{`, `"web1-sidecar-proxy":{"Kind":"connect-proxy"`, `"Port":21000`, `"DestinationPeer":"east"`, `"DestinationType":"service"`, `"Datacenter":"dc1"`}},
+	{"GET", "/v1/agent/service/web1", "", 200, []string{`"ContentHash":"`, `"Tags":["v1"]`, `"Meta":{"team":"a"}`, `"Weights":{"Passing":1,"Warning":1}`}},
+	{"GET", "/v1/agent/service/nope", "", 404, []string{"unknown service ID: nope"}},
+	{"GET", "/v1/agent/checks", "", 200, []string{`"service:web1":{`, `"Type":"ttl"`, `"service:web1-sidecar-proxy":{`, `"Type":"alias"`, "Connect Sidecar Aliasing web1"}},
+	{"GET", "/v1/agent/self", "", 200, []string{`"Datacenter":"dc1"`, `"NodeName":"node1"`, `"Version":"0.1.0"`, `"Ports":{"Plaintext":-1,"TLS":8502}`}},
+	{"GET", "/v1/health/service/web?passing", "", 200, []string{`"Node":"node1"`, `"Status":"passing"`, `"ServiceTags":["v1"]`}},
+	{"PUT", "/v1/agent/check/fail/service:web1?note=down", "", 200, nil},
+	{"GET", "/v1/health/service/web?passing=true", "", 200, []string{"[]"}},
+	{"GET", "/v1/health/service/web?passing=maybe", "", 400, []string{"Invalid value for ?passing"}},
+	{"GET", "/v1/agent/health/service/id/web1?format=text", "", 503, []string{"critical"}},
+	{"PUT", "/v1/agent/check/update/service:web1", `{"Status":"warning","Output":"slow"}`, 200, nil},
+	{"GET", "/v1/agent/health/service/name/web", "", 429, []string{`"AggregatedStatus":"warning"`, `"Output":"slow"`}},
+	{"GET", "/v1/agent/health/service/name/nope", "", 404, []string{"[]"}},
+	{"PUT", "/v1/agent/check/update/service:web1", `{"Status":"fine"}`, 400, []string{"Invalid check status: 'fine'"}},
+	{"PUT", "/v1/agent/check/pass/service:web1-sidecar-proxy", "", 400, []string{"does not have associated TTL"}},
+	{"PUT", "/v1/agent/check/pass/nope", "", 404, []string{"Unknown check ID"}},
+	{"PUT", "/v1/agent/check/register", `{"Name":"disk","TTL":"10s","ServiceID":"web1"}`, 200, nil},
+	{"GET", "/v1/health/checks/web?filter=Status%20==%20critical", "", 200, []string{`"CheckID":"disk"`, `!"Output":"slow"`}},
+	{"PUT", "/v1/agent/check/register", `{"Name":"x","TTL":"10s","ServiceID":"nope"}`, 404, []string{"does not exist"}},
+	{"PUT", "/v1/agent/check/deregister/disk", "", 200, nil},
+	{"GET", "/v1/health/node/node1", "", 200, []string{"service:web1", `!"disk"`}},
+	{"GET", "/v1/health/state/warning", "", 200, []string{"service:web1"}},
+	{"GET", "/v1/health/state/odd", "", 400, []string{`want one of any`}},
+	{"PUT", "/v1/agent/service/maintenance/web1?enable=true&reason=move", "", 200, nil},
+	{"GET", "/v1/agent/health/service/id/web1", "", 503, []string{`"AggregatedStatus":"maintenance"`, `"Notes":"move"`}},
+	{"PUT", "/v1/agent/service/maintenance/web1?enable=false", "", 200, nil},
+	{"PUT", "/v1/agent/service/maintenance/web1", "", 400, []string{"Missing value for enable"}},
+	{"PUT", "/v1/agent/maintenance?enable=true", "", 200, nil},
+	{"GET", "/v1/health/service/web", "", 200, []string{"_node_maintenance"}},
+	{"PUT", "/v1/agent/maintenance?enable=false", "", 200, nil},
+	{"GET", "/v1/catalog/services", "", 200, []string{`"web":["v1"]`, `"web-sidecar-proxy":["v1"]`}},
+	{"GET", "/v1/catalog/services?filter=ServiceKind%20==%20%22connect-proxy%22", "", 200, []string{`"web-sidecar-proxy"`, `!"web":`}},
+	{"GET", "/v1/catalog/service/web?tag=V1", "", 200, []string{`"ServiceName":"web"`, `"ServicePort":8080`, `"Node":"node1"`}},
+	{"GET", "/v1/catalog/service/web?tag=v2", "", 200, []string{"[]"}},
+	{"GET", "/v1/catalog/connect/web", "", 200, []string{`"ServiceID":"web1-sidecar-proxy"`}},
+	{"GET", "/v1/catalog/nodes", "", 200, []string{`"Node":"node1"`}},
+	{"GET", "/v1/catalog/node/node1", "", 200, []string{`"Services":{"web1":{`}},
+	{"GET", "/v1/catalog/node/none", "", 200, []string{"null"}},
+	{"GET", "/v1/catalog/node-services/node1", "", 200, []string{`"Services":[{`}},
+	{"GET", "/v1/catalog/node-services/none", "", 200, []string{`"Node":null`}},
+	{"GET", "/v1/catalog/datacenters", "", 200, []string{`["dc1"]`}},
+	{"GET", "/v1/health/connect/web", "", 200, []string{`"Kind":"connect-proxy"`, `"DestinationServiceName":"web"`}},
+	{"GET", "/v1/health/service/db?peer=east", "", 200, []string{`"PeerName":"east"`, `"CheckID":"db1:overall-check"`, `"Node":"n9"`}},
+	{"GET", "/v1/health/service/db?peer=east&passing", "", 200, []string{"[]"}},
+	{"GET", "/v1/health/connect/db?peer=EAST", "", 200, []string{`"SNI":["db.default.default.c1.external.east.consul"]`, `"Protocol":"tcp"`}},
+	{"GET", "/v1/health/service/db-sidecar-proxy?peer=east", "", 200, []string{`"Service":"db-sidecar-proxy"`}},
+	{"GET", "/v1/health/service/db?peer=west", "", 200, []string{"[]"}},
+	{"GET", "/v1/catalog/services?peer=east", "", 200, []string{`"db":["primary"]`, `"db-sidecar-proxy":[]`}},
+	{"GET", "/v1/catalog/nodes?peer=east", "", 200, []string{`"Node":"n9"`}},
+	{"GET", "/v1/catalog/service/db?peer=east", "", 200, []string{`"PeerName":"east"`}},
+	{"GET", "/v1/health/service/db", "", 200, []string{"[]"}},
+	{"GET", "/v1/status/leader", "", 200, []string{`"127.0.0.1:8503"`}},
+	{"GET", "/v1/status/peers", "", 200, []string{`["127.0.0.1:8503"]`}},
+	{"GET", "/v1/connect/ca/roots", "", 200, []string{`"TrustDomain":"c1.consul"`, `"Active":true`, `"SigningKeyID":"ab:cd"`, "BEGIN CERTIFICATE"}},
+	{"GET", "/v1/agent/connect/ca/roots?pem=true", "", 200, []string{"-----BEGIN CERTIFICATE-----\n"}},
+	{"GET", "/v1/agent/connect/ca/leaf/web", "", 200, []string{`"ServiceURI":"spiffe://c1.consul/ns/default/dc/dc1/svc/web"`, `"PrivateKeyPEM":"KEY of`}},
+	{"GET", "/v1/agent/connect/ca/leaf/Web!", "", 400, []string{"want a-z"}},
+	{"GET", "/v1/acl/token/self", "", 200, []string{`"AccessorID":"op"`, `"Name":"operator"`}},
+	{"GET", "/v1/snapshot", "", 200, []string{"archive"}},
+	{"PUT", "/v1/snapshot", "archive", 200, nil},
+	{"PUT", "/v1/agent/service/deregister/web1", "", 200, nil},
+	{"GET", "/v1/agent/services", "", 200, []string{"{}"}},
+	{"GET", "/v1/agent/checks", "", 200, []string{"{}"}},
+	{"PUT", "/v1/agent/service/deregister/web1", "", 404, []string{`Unknown service ID "web1". Ensure that the service ID is passed, not the service name.`}},
+	{"GET", "/healthz", "", 200, []string{"ok"}},
+	{"GET", "/readyz", "", 200, []string{"ready"}},
+	{"GET", "/", "", 200, []string{"/isthmus/v1"}},
+	{"GET", "/metrics", "", 200, []string{`isthmus_api_requests_total{code="200",method="GET",path="/v1/agent/self"} 1`}},
+	{"GET", "/v1/agent/metrics?format=prometheus", "", 200, []string{"isthmus_api_request_seconds"}},
+	{"GET", "/v1/agent/metrics", "", 415, []string{"format=prometheus"}},
+}
+
 func TestPaths(t *testing.T) {
 	l := newLab(t)
 	importDB(l, "critical")
-	for _, step := range []struct {
-		method, path, body string
-		status             int
-		holds              []string
-	}{
-		{"PUT", "/v1/agent/service/register", webRegistration, 200, nil},
-		{"GET", "/v1/agent/services", "", 200, []string{`"web1":{`, `"web1-sidecar-proxy":{"Kind":"connect-proxy"`, `"Port":21000`, `"DestinationPeer":"east"`, `"DestinationType":"service"`, `"Datacenter":"dc1"`}},
-		{"GET", "/v1/agent/service/web1", "", 200, []string{`"ContentHash":"`, `"Tags":["v1"]`, `"Meta":{"team":"a"}`, `"Weights":{"Passing":1,"Warning":1}`}},
-		{"GET", "/v1/agent/service/nope", "", 404, []string{"unknown service ID: nope"}},
-		{"GET", "/v1/agent/checks", "", 200, []string{`"service:web1":{`, `"Type":"ttl"`, `"service:web1-sidecar-proxy":{`, `"Type":"alias"`, "Connect Sidecar Aliasing web1"}},
-		{"GET", "/v1/agent/self", "", 200, []string{`"Datacenter":"dc1"`, `"NodeName":"node1"`, `"Version":"0.1.0"`, `"Ports":{"Plaintext":-1,"TLS":8502}`}},
-		{"GET", "/v1/health/service/web?passing", "", 200, []string{`"Node":"node1"`, `"Status":"passing"`, `"ServiceTags":["v1"]`}},
-		{"PUT", "/v1/agent/check/fail/service:web1?note=down", "", 200, nil},
-		{"GET", "/v1/health/service/web?passing=true", "", 200, []string{"[]"}},
-		{"GET", "/v1/health/service/web?passing=maybe", "", 400, []string{"Invalid value for ?passing"}},
-		{"GET", "/v1/agent/health/service/id/web1?format=text", "", 503, []string{"critical"}},
-		{"PUT", "/v1/agent/check/update/service:web1", `{"Status":"warning","Output":"slow"}`, 200, nil},
-		{"GET", "/v1/agent/health/service/name/web", "", 429, []string{`"AggregatedStatus":"warning"`, `"Output":"slow"`}},
-		{"GET", "/v1/agent/health/service/name/nope", "", 404, []string{"[]"}},
-		{"PUT", "/v1/agent/check/update/service:web1", `{"Status":"fine"}`, 400, []string{"Invalid check status: 'fine'"}},
-		{"PUT", "/v1/agent/check/pass/service:web1-sidecar-proxy", "", 400, []string{"does not have associated TTL"}},
-		{"PUT", "/v1/agent/check/pass/nope", "", 404, []string{"Unknown check ID"}},
-		{"PUT", "/v1/agent/check/register", `{"Name":"disk","TTL":"10s","ServiceID":"web1"}`, 200, nil},
-		{"GET", "/v1/health/checks/web?filter=Status%20==%20critical", "", 200, []string{`"CheckID":"disk"`, `!"Output":"slow"`}},
-		{"PUT", "/v1/agent/check/register", `{"Name":"x","TTL":"10s","ServiceID":"nope"}`, 404, []string{"does not exist"}},
-		{"PUT", "/v1/agent/check/deregister/disk", "", 200, nil},
-		{"GET", "/v1/health/node/node1", "", 200, []string{"service:web1", `!"disk"`}},
-		{"GET", "/v1/health/state/warning", "", 200, []string{"service:web1"}},
-		{"GET", "/v1/health/state/odd", "", 400, []string{`want one of any`}},
-		{"PUT", "/v1/agent/service/maintenance/web1?enable=true&reason=move", "", 200, nil},
-		{"GET", "/v1/agent/health/service/id/web1", "", 503, []string{`"AggregatedStatus":"maintenance"`, `"Notes":"move"`}},
-		{"PUT", "/v1/agent/service/maintenance/web1?enable=false", "", 200, nil},
-		{"PUT", "/v1/agent/service/maintenance/web1", "", 400, []string{"Missing value for enable"}},
-		{"PUT", "/v1/agent/maintenance?enable=true", "", 200, nil},
-		{"GET", "/v1/health/service/web", "", 200, []string{"_node_maintenance"}},
-		{"PUT", "/v1/agent/maintenance?enable=false", "", 200, nil},
-		{"GET", "/v1/catalog/services", "", 200, []string{`"web":["v1"]`, `"web-sidecar-proxy":["v1"]`}},
-		{"GET", "/v1/catalog/services?filter=ServiceKind%20==%20%22connect-proxy%22", "", 200, []string{`"web-sidecar-proxy"`, `!"web":`}},
-		{"GET", "/v1/catalog/service/web?tag=V1", "", 200, []string{`"ServiceName":"web"`, `"ServicePort":8080`, `"Node":"node1"`}},
-		{"GET", "/v1/catalog/service/web?tag=v2", "", 200, []string{"[]"}},
-		{"GET", "/v1/catalog/connect/web", "", 200, []string{`"ServiceID":"web1-sidecar-proxy"`}},
-		{"GET", "/v1/catalog/nodes", "", 200, []string{`"Node":"node1"`}},
-		{"GET", "/v1/catalog/node/node1", "", 200, []string{`"Services":{"web1":{`}},
-		{"GET", "/v1/catalog/node/none", "", 200, []string{"null"}},
-		{"GET", "/v1/catalog/node-services/node1", "", 200, []string{`"Services":[{`}},
-		{"GET", "/v1/catalog/node-services/none", "", 200, []string{`"Node":null`}},
-		{"GET", "/v1/catalog/datacenters", "", 200, []string{`["dc1"]`}},
-		{"GET", "/v1/health/connect/web", "", 200, []string{`"Kind":"connect-proxy"`, `"DestinationServiceName":"web"`}},
-		{"GET", "/v1/health/service/db?peer=east", "", 200, []string{`"PeerName":"east"`, `"CheckID":"db1:overall-check"`, `"Node":"n9"`}},
-		{"GET", "/v1/health/service/db?peer=east&passing", "", 200, []string{"[]"}},
-		{"GET", "/v1/health/connect/db?peer=EAST", "", 200, []string{`"SNI":["db.default.default.c1.external.east.consul"]`, `"Protocol":"tcp"`}},
-		{"GET", "/v1/health/service/db-sidecar-proxy?peer=east", "", 200, []string{`"Service":"db-sidecar-proxy"`}},
-		{"GET", "/v1/health/service/db?peer=west", "", 200, []string{"[]"}},
-		{"GET", "/v1/catalog/services?peer=east", "", 200, []string{`"db":["primary"]`, `"db-sidecar-proxy":[]`}},
-		{"GET", "/v1/catalog/nodes?peer=east", "", 200, []string{`"Node":"n9"`}},
-		{"GET", "/v1/catalog/service/db?peer=east", "", 200, []string{`"PeerName":"east"`}},
-		{"GET", "/v1/health/service/db", "", 200, []string{"[]"}},
-		{"GET", "/v1/status/leader", "", 200, []string{`"127.0.0.1:8503"`}},
-		{"GET", "/v1/status/peers", "", 200, []string{`["127.0.0.1:8503"]`}},
-		{"GET", "/v1/connect/ca/roots", "", 200, []string{`"TrustDomain":"c1.consul"`, `"Active":true`, `"SigningKeyID":"ab:cd"`, "BEGIN CERTIFICATE"}},
-		{"GET", "/v1/agent/connect/ca/roots?pem=true", "", 200, []string{"-----BEGIN CERTIFICATE-----\n"}},
-		{"GET", "/v1/agent/connect/ca/leaf/web", "", 200, []string{`"ServiceURI":"spiffe://c1.consul/ns/default/dc/dc1/svc/web"`, `"PrivateKeyPEM":"KEY of`}},
-		{"GET", "/v1/agent/connect/ca/leaf/Web!", "", 400, []string{"want a-z"}},
-		{"GET", "/v1/acl/token/self", "", 200, []string{`"AccessorID":"op"`, `"Name":"operator"`}},
-		{"GET", "/v1/snapshot", "", 200, []string{"archive"}},
-		{"PUT", "/v1/snapshot", "archive", 200, nil},
-		{"PUT", "/v1/agent/service/deregister/web1", "", 200, nil},
-		{"GET", "/v1/agent/services", "", 200, []string{"{}"}},
-		{"GET", "/v1/agent/checks", "", 200, []string{"{}"}},
-		{"PUT", "/v1/agent/service/deregister/web1", "", 404, []string{`Unknown service ID "web1". Ensure that the service ID is passed, not the service name.`}},
-		{"GET", "/healthz", "", 200, []string{"ok"}},
-		{"GET", "/readyz", "", 200, []string{"ready"}},
-		{"GET", "/", "", 200, []string{"/isthmus/v1"}},
-		{"GET", "/metrics", "", 200, []string{`isthmus_api_requests_total{code="200",method="GET",path="/v1/agent/self"} 1`}},
-		{"GET", "/v1/agent/metrics?format=prometheus", "", 200, []string{"isthmus_api_request_seconds"}},
-		{"GET", "/v1/agent/metrics", "", 415, []string{"format=prometheus"}},
-	} {
-		check(t, l.ask(step.method, step.path, step.body), step.method+" "+step.path, step.status, step.holds)
-	}
+	l.run(consulSteps)
 	if l.store.restored != "archive" {
 		t.Errorf("restored %q: want the body", l.store.restored)
 	}

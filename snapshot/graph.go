@@ -86,8 +86,11 @@ func (f *family[K, V]) value(n *node) *V {
 	return value
 }
 
-// use returns the value of a node, on which the reader's node then depends.
+// use returns the value of a node, on which the reader's node then depends. A plain reader has it computed for itself.
 func use[K comparable, V any](r *reader, f *family[K, V], key K) *V {
+	if r.graph == nil {
+		return f.compute(r, key)
+	}
 	n := f.node(r.graph, key)
 	r.uses = append(r.uses, n)
 	return f.value(n)
@@ -95,6 +98,9 @@ func use[K comparable, V any](r *reader, f *family[K, V], key K) *V {
 
 // keep makes a node exist as long as the reader's node does.
 func keep[K comparable, V any](r *reader, f *family[K, V], key K) {
+	if r.graph == nil {
+		return
+	}
 	r.keeps = append(r.keeps, f.node(r.graph, key))
 }
 

@@ -2,15 +2,18 @@ package snapshot
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 
 	"github.com/isthmus-mesh/isthmus/config"
 )
 
-// maxDenied bounds the names that one scope of one service may deny while it allows everybody else: each costs room in
-// the expression that Envoy is sent.
-const maxDenied = 1000
+// maxDenied and maxDeniedBytes bound the names that one scope of one service may deny while it allows everybody else:
+// they become one expression, see sni.ComplementPattern, and Envoy's RE2 refuses one of more than about 60,000 bytes of
+// names.
+const (
+	maxDenied      = 1000
+	maxDeniedBytes = 40_000
+)
 
 // The precedence of an intention, as Consul computes it: the destination counts more than the source.
 const (
@@ -49,8 +52,13 @@ func compile(rules rules) (allowed Allowed, reason string) {
 			allowed.Names = append(allowed.Names, name)
 		}
 	}
-	if allowed.AllExcept && len(allowed.Names) > maxDenied {
-		return Allowed{}, fmt.Sprintf("%d denied names beside an allowed rest: want at most %d", len(allowed.Names), maxDenied)
+	size := 0
+	for _, name := range allowed.Names {
+		size += len(name)
+	}
+	if allowed.AllExcept && (len(allowed.Names) > maxDenied || size > maxDeniedBytes) {
+		return Allowed{}, fmt.Sprintf("%d denied names of %d bytes while others are allowed: want at most %d names of %d bytes",
+			len(allowed.Names), size, maxDenied, maxDeniedBytes)
 	}
 	slices.Sort(allowed.Names)
 	return allowed, ""
@@ -63,15 +71,15 @@ func rulesOf(r *reader, dest, peer string) rules {
 	if cluster := r.cluster(); cluster != nil {
 		rules.rest.allow = cluster.DefaultAllow
 	}
-	if dest != config.Wildcard && rules.take(r, dest, peer, exactBoth, exactDestination) {
+	if dest != config.Wildcard && rules.take(r, dest, peer) {
 		return rules
 	}
-	rules.take(r, config.Wildcard, peer, exactSource, exactNone)
+	rules.take(r, config.Wildcard, peer)
 	return rules
 }
 
 // take adds the sources of one entry to what was taken from those before it, and tells whether one is a wildcard.
-func (x *rules) take(r *reader, dest, peer string, exact, wildcard int) (anyone bool) {
+func (x *rules) take(r *reader, dest, peer string) (anyone bool) {
 	entry, ok := entryOf[*config.ServiceIntentions](r, dest)
 	if !ok {
 		return false
@@ -84,11 +92,10 @@ func (x *rules) take(r *reader, dest, peer string, exact, wildcard int) (anyone 
 		}
 		// Of two that name one source, which no writer lets in, the one that denies counts.
 		if previous, twice := found[source.Name]; !twice || previous.allow {
-			found[source.Name] = verdict{source.Action == config.Allow, source, dest, exact}
+			found[source.Name] = verdict{source.Action == config.Allow, source, dest, precedence(source.Name, dest)}
 		}
 	}
 	if rest, ok := found[config.Wildcard]; ok {
-		rest.precedence = wildcard
 		x.rest, anyone = rest, true
 		delete(found, config.Wildcard)
 	}
@@ -98,42 +105,4 @@ func (x *rules) take(r *reader, dest, peer string, exact, wildcard int) (anyone 
 		}
 	}
 	return anyone
-}
-
-func (x *rules) decide(source string) verdict {
-	if v, ok := x.exact[source]; ok {
-		return v
-	}
-	return x.rest
-}
-
-// CheckIntentions refuses an entry that, once written, would deny more names of one scope than can be compiled, for its
-// own destination or, when that is the wildcard, for any.
-func CheckIntentions(w *World, e *config.ServiceIntentions) error {
-	after := plain(w.With(w.Index, []Event{{Key: NewKey(TableEntries, e.EntryKind(), e.Name), Object: &Entry{Value: e}}}))
-	destinations := []string{e.Name}
-	if e.Name == config.Wildcard {
-		for _, other := range w.Entries(config.KindServiceIntentions) {
-			destinations = append(destinations, other.Value.EntryName())
-		}
-	}
-	scopes := map[string]bool{}
-	for i := range e.Sources {
-		scopes[e.Sources[i].Peer] = true
-	}
-	for _, dest := range destinations {
-		for _, scope := range slices.Sorted(maps.Keys(scopes)) {
-			if _, reason := compile(rulesOf(after, dest, scope)); reason != "" {
-				return fmt.Errorf("service-intentions %s: sources of %s: %s", dest, scopeName(scope), reason)
-			}
-		}
-	}
-	return nil
-}
-
-func scopeName(peer string) string {
-	if peer == "" {
-		return "the local cluster"
-	}
-	return "peer " + peer
 }

@@ -45,7 +45,7 @@ type Bind struct {
 // MeshGateway is a gateway's view.
 type MeshGateway struct {
 	ID      ProxyID
-	Ingress Bind
+	Ingress Bind             // without an Address: nowhere to listen; Skipped says why
 	Egress  *Bind            // nil: no local mode; Skipped says so
 	Exports []*GatewayExport // sorted by peer, service
 	Imports []*GatewayImport // sorted by peer
@@ -75,9 +75,9 @@ type GatewayImport struct {
 // Sidecar is a sidecar's view.
 type Sidecar struct {
 	ID        ProxyID
-	Service   string // the service that it stands for
-	Identity  string // SPIFFE ID of its leaf
-	Inbound   *Inbound
+	Service   string          // the service that it stands for
+	Identity  string          // SPIFFE ID of its leaf
+	Inbound   *Inbound        // nil: nowhere to listen, and no chains; Skipped says why
 	Chains    []*InboundChain // the local one first, then sorted by peer
 	Authz     []*Authz        // one for each chain, in the same order
 	Upstreams []*Upstream     // sorted by peer, service, port

@@ -13,10 +13,14 @@ func ParseEntries(file string, data []byte) ([]Entry, error) {
 	if err != nil {
 		return nil, err
 	}
+	nodes := entryNodes(roots)
+	if len(nodes) == 0 || len(nodes) == 1 && nodes[0].kind == isObject && len(nodes[0].fields) == 0 {
+		return nil, &Error{File: file, Msg: "holds no config entry"}
+	}
 	errs := &errorList{}
 	var entries []Entry
 	seen := map[string]int{}
-	for _, root := range entryNodes(roots) {
+	for _, root := range nodes {
 		entry, r := parseEntry(file, root)
 		key := r.kind + "/" + r.name
 		if line, twice := seen[key]; twice && entry != nil {

@@ -12,9 +12,13 @@ type decoder struct {
 	*report
 	kept      map[string]any
 	fixedName string // the only name that an entry of the kind may have; "" for any
+	// passed holds the paths of refused fields with a value that was let through.
+	passed map[string]bool
 }
 
-func newDecoder(r *report) *decoder { return &decoder{report: r, kept: map[string]any{}} }
+func newDecoder(r *report) *decoder {
+	return &decoder{report: r, kept: map[string]any{}, passed: map[string]bool{}}
+}
 
 // A written is a field with what was written for it.
 type written struct {
@@ -53,7 +57,11 @@ func (d *decoder) object(n *node, fields []field, path string) map[string]any {
 // member reads one field into values, or to where else it belongs.
 func (d *decoder) member(values map[string]any, f *field, value *node, at string) {
 	if f.does == refused {
-		if !saysNothing(value) && (value.kind != isScalar || !slices.Contains(f.only, value.source)) {
+		switch {
+		case saysNothing(value):
+		case value.kind == isScalar && slices.Contains(f.only, value.source):
+			d.passed[at] = true
+		default:
 			d.errorf(at, "%s", f.note)
 		}
 		return
@@ -136,6 +144,7 @@ func (d *decoder) wrong(n *node, f *field, at string) (any, bool) {
 		have = fmt.Sprintf("%#v", n.scalar)
 	}
 	d.errorf(at, "want %s, have %s", f.is, clip(have))
+	d.broken[at] = true
 	return nil, false
 }
 
@@ -158,10 +167,9 @@ func (d *decoder) list(n *node, f *field, at string) (any, bool) {
 		d.lines[at] = item.line
 		item = item.expand(f.short).unwrap()
 		if item.kind != isObject {
-			d.errorf(at, "want an object, have %s", item.kind)
-			return nil, false
+			d.wrong(item, &field{is: object}, at)
 		}
-		values = append(values, d.object(item, f.sub, at))
+		values = append(values, d.object(item, f.sub, at)) // a broken one too: the others keep their index
 	}
 	return values, true
 }

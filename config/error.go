@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -44,18 +45,24 @@ func (e *Error) Error() string {
 // A report collects what is wrong with one object.
 type report struct {
 	file, kind, name string
-	line             int            // where the object starts
-	lines            map[string]int // where each field stands, by its path
+	line             int             // where the object starts
+	lines            map[string]int  // where each field stands, by its path
+	broken           map[string]bool // paths of values that are of the wrong kind: nothing can be said of what is in them
 	errs             []*Error
 }
 
 func newReport(file string, root *node) *report {
-	return &report{file: file, line: root.line, lines: map[string]int{}}
+	return &report{file: file, line: root.line, lines: map[string]int{}, broken: map[string]bool{}}
 }
 
 // errorf notes that the field at path is wrong. Only the first thing that is wrong with a field counts: what follows may
 // be wrong because of it.
 func (r *report) errorf(path, format string, args ...any) {
+	for around := path; around != ""; around = parent(around) {
+		if r.broken[around] {
+			return
+		}
+	}
 	if len(r.errs) < maxErrors && !slices.ContainsFunc(r.errs, func(e *Error) bool { return e.Field == path && path != "" }) {
 		r.errs = append(r.errs, &Error{File: r.file, Line: r.lineOf(path), Kind: r.kind, Name: r.name, Field: path, Msg: fmt.Sprintf(format, args...)})
 	}
@@ -81,15 +88,22 @@ func (r *report) lineOf(path string) int {
 		if line := r.lines[path]; line > 0 {
 			return line
 		}
-		path = path[:max(strings.LastIndexByte(path, '.'), strings.LastIndexByte(path, '['), 0)]
+		path = parent(path)
 	}
 	return r.line
+}
+
+// parent returns the path of what is around a field: a list for its items, an object for its fields, else "".
+func parent(path string) string {
+	return path[:max(strings.LastIndexByte(path, '.'), strings.LastIndexByte(path, '['), 0)]
 }
 
 // An errorList joins the errors of several reports.
 type errorList struct{ errs []error }
 
+// add takes the errors of a report in the order of their lines.
 func (l *errorList) add(r *report) {
+	slices.SortStableFunc(r.errs, func(a, b *Error) int { return cmp.Compare(a.Line, b.Line) })
 	for _, err := range r.errs {
 		l.errs = append(l.errs, err)
 	}

@@ -3,7 +3,7 @@ package config
 // The tables of service definitions, checks, and the requests that make peerings.
 
 const (
-	noGateways = "is not supported: want no kind, connect-proxy or mesh-gateway"
+	noGateways = "only sidecars and mesh gateways are served: want no kind, connect-proxy or mesh-gateway"
 	noSockets  = "unix sockets are not supported: want an address and a port"
 	noPorts    = "several ports by name are not supported: register a service for each"
 	noToken    = "credentials are not part of a definition: send the token with the request"
@@ -198,10 +198,14 @@ var plainServiceFields = []field{
 	namespace, partition,
 }
 
+var sidecarFields = append([]field{
+	{name: "Connect", is: object, does: refused, note: "a sidecar has no sidecar"},
+}, plainServiceFields...)
+
 var serviceFields = append([]field{
-	{name: "Connect", is: object, note: "", sub: []field{
+	{name: "Connect", is: object, note: "the service in the mesh", sub: []field{
 		{name: "Native", is: boolean, note: "the application speaks mTLS itself"},
-		{name: "SidecarService", is: object, bare: true, note: "a sidecar, registered beside the service", sub: plainServiceFields},
+		{name: "SidecarService", is: object, bare: true, note: "a sidecar, registered beside the service", sub: sidecarFields},
 	}},
 }, plainServiceFields...)
 

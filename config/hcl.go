@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"regexp"
@@ -163,7 +164,7 @@ func (r *hclReader) value(value ast.Node, depth int) (*node, error) {
 	case *ast.LiteralType:
 		scalar, err := literal(value.Token)
 		if err != nil {
-			return nil, fmt.Errorf("value %s: %w", clip(value.Token.Text), err)
+			return nil, fmt.Errorf("value %s: %w", clip(value.Token.Text), cmp.Or(errors.Unwrap(err), err))
 		}
 		n := &node{kind: isScalar, line: line, scalar: scalar, source: value.Token.Text}
 		if text, ok := scalar.(string); ok {

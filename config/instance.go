@@ -183,14 +183,14 @@ func (d *decoder) checkConfig(at string, config map[string]any) {
 	if port, ok := config["bind_port"].(float64); ok {
 		d.checkPort(at+".Config.bind_port", int(port))
 	}
-	limits, _ := config["limits"].(map[string]any)
-	for path, value := range map[string]any{
-		"local_connect_timeout_ms": config["local_connect_timeout_ms"], "max_inbound_connections": config["max_inbound_connections"],
-		"connect_timeout_ms": config["connect_timeout_ms"], "limits.max_connections": limits["max_connections"],
-	} {
-		if number, ok := value.(float64); ok {
-			d.checkNumber(at+".Config."+path, int(number))
+	for _, key := range []string{"local_connect_timeout_ms", "max_inbound_connections", "connect_timeout_ms"} {
+		if number, ok := config[key].(float64); ok {
+			d.checkNumber(at+".Config."+key, int(number))
 		}
+	}
+	limits, _ := config["limits"].(map[string]any)
+	if number, ok := limits["max_connections"].(float64); ok {
+		d.checkNumber(at+".Config.limits.max_connections", int(number))
 	}
 }
 

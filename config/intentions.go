@@ -35,6 +35,9 @@ func (s *SourceIntention) finish(d *decoder, at string) {
 	d.check(at+".Name", checkSource(s.Name, s.Peer))
 	if s.Peer != "" {
 		d.check(at+".Peer", CheckPeerName(s.Peer))
+		if d.passed[at+".Partition"] {
+			d.errorf(at+".Partition", "a peer has no partition of ours: want at most one of Peer and Partition")
+		}
 	}
 	switch s.Action {
 	case Allow, Deny:

@@ -12,6 +12,9 @@ func ParseServices(file string, data []byte) ([]*Service, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(roots) == 1 && roots[0].kind == isObject && len(roots[0].fields) == 0 {
+		roots = nil
+	}
 	errs := &errorList{}
 	var services []*Service
 	seen := map[string]int{}
@@ -156,11 +159,11 @@ func (d *decoder) sidecar(parent *Service, values map[string]any) {
 		proxy = map[string]any{}
 		values["Proxy"] = proxy
 	}
-	for name, own := range map[string]string{"DestinationServiceName": parent.Name, "DestinationServiceID": parent.ID} {
-		if given, ok := proxy[name]; ok && given != own {
-			d.errorf(at+".Proxy."+name, "is %s: want none, it is %s", quote(fmt.Sprint(given)), quote(own))
+	for _, own := range []struct{ name, value string }{{"DestinationServiceName", parent.Name}, {"DestinationServiceID", parent.ID}} {
+		if given, ok := proxy[own.name]; ok && given != own.value {
+			d.errorf(at+".Proxy."+own.name, "is %s: want none, it is %s", quote(fmt.Sprint(given)), quote(own.value))
 		}
-		proxy[name] = own
+		proxy[own.name] = own.value
 	}
 	if _, ok := proxy["LocalServicePort"]; !ok && parent.Port > 0 {
 		proxy["LocalServicePort"] = parent.Port

@@ -77,7 +77,8 @@ func LoadServer(file string, data []byte) (Server, error) {
 // peerPolicy reads one policy; what is wrong with it is reported with its own kind and name.
 func (d *decoder) peerPolicy(values any, i int) *PeerPolicy {
 	at := fmt.Sprintf("peer_policies[%d]", i)
-	r := &report{file: d.file, kind: KindPeerPolicy, line: d.lineOf(at), lines: map[string]int{}}
+	r := newReport(d.file, &node{line: d.lineOf(at)})
+	r.kind = KindPeerPolicy
 	for path, line := range d.lines {
 		if rest, ok := strings.CutPrefix(path, at+"."); ok {
 			r.lines[rest] = line
@@ -113,7 +114,7 @@ func (s Server) Resolve(hostname string) (Server, error) {
 	if s.NodeName == "" {
 		s.NodeName = strings.ToLower(hostname)
 	}
-	if len(s.PeeringAdvertise) == 0 && s.PeeringAddr != "" {
+	if len(s.PeeringAdvertise) == 0 && s.PeeringAddr != "" && !everyAddress(s.PeeringAddr) {
 		s.PeeringAdvertise = []string{s.PeeringAddr}
 	}
 	v := &serverCheck{}
@@ -156,15 +157,14 @@ func (v *serverCheck) addresses(s Server) {
 			v.errorf(pair.name+"_key", "want %s_cert and %s_key, or neither", pair.name, pair.name)
 		}
 	}
-	for option, address := range map[string]string{"http_addr": s.HTTPAddr, "metrics_addr": s.MetricsAddr} {
-		if address != "" && !onLoopback(address) && s.HTTPTLS.Cert == "" {
-			v.errorf(option, "%s is beyond loopback: want http_tls_cert and http_tls_key", address)
-		}
+	listeners := []struct{ option, address string }{
+		{"http_addr", s.HTTPAddr}, {"metrics_addr", s.MetricsAddr}, {"xds_addr", s.XDSAddr}, {"peering_addr", s.PeeringAddr},
 	}
 	taken := map[string]string{}
-	for _, own := range []struct{ option, address string }{
-		{"http_addr", s.HTTPAddr}, {"xds_addr", s.XDSAddr}, {"peering_addr", s.PeeringAddr}, {"metrics_addr", s.MetricsAddr},
-	} {
+	for i, own := range listeners {
+		if onlyHTTP := i < 2; onlyHTTP && own.address != "" && !onLoopback(own.address) && s.HTTPTLS.Cert == "" {
+			v.errorf(own.option, "%s is beyond loopback: want http_tls_cert and http_tls_key", own.address)
+		}
 		if own.address == "" || strings.HasSuffix(own.address, ":0") {
 			continue
 		}
@@ -186,6 +186,9 @@ func (v *serverCheck) source(s Server) {
 		}
 		return
 	}
+	if len(s.PeeringAdvertise) == 0 {
+		v.errorf("peering_advertise", "is missing: peering_addr %s is no address to connect to, want host:port as peers reach it", s.PeeringAddr)
+	}
 	if s.ConsulHTTPAddr != "" || s.ConsulGRPCAddr != "" {
 		v.errorf("consul_http_addr", "is of source consul: want no consul_http_addr and no consul_grpc_addr")
 	}
@@ -194,11 +197,26 @@ func (v *serverCheck) source(s Server) {
 	}
 }
 
+// listenHost returns the host of a listener's address, and its IP where it is one.
+func listenHost(address string) (string, netip.Addr) {
+	host := strings.Trim(address[:max(strings.LastIndexByte(address, ':'), 0)], "[]")
+	ip, err := netip.ParseAddr(host)
+	if err != nil {
+		return host, netip.Addr{}
+	}
+	return host, ip.Unmap()
+}
+
 // onLoopback tells whether only this machine can connect to a listener.
 func onLoopback(address string) bool {
-	host := address[:max(strings.LastIndexByte(address, ':'), 0)]
-	ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
-	return host == "localhost" || err == nil && ip.Unmap().IsLoopback()
+	host, ip := listenHost(address)
+	return host == "localhost" || ip.IsLoopback()
+}
+
+// everyAddress tells whether a listener is at all addresses of the machine.
+func everyAddress(address string) bool {
+	host, ip := listenHost(address)
+	return host == "" || ip.IsUnspecified()
 }
 
 // oneOf returns nil for one of the values that there are.

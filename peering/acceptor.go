@@ -166,12 +166,12 @@ func (a *acceptor) open(ctx context.Context, stream messageStream, r *reader) (*
 		return nil, status.Error(codes.InvalidArgument, "first message when initiating a peering must be: Open")
 	}
 	peer, fresh, err := a.authorize(ctx, open)
+	if err == nil && peer.State == snapshot.Deleting || err != nil && a.vault.wasEnded(open.PeerID, open.StreamSecretID) {
+		_ = stream.Send(terminated())
+		return nil, status.Errorf(codes.Aborted, "peering is marked as deleted: %s", open.PeerID)
+	}
 	if err != nil {
 		return nil, err
-	}
-	if peer.State == snapshot.Deleting {
-		_ = stream.Send(terminated())
-		return nil, status.Errorf(codes.Aborted, "peering is marked as deleted: %s", peer.ID)
 	}
 	guess := dialect114
 	var early []*wire.ReplicationMessage

@@ -44,6 +44,10 @@ func (s *Service) Establish(ctx context.Context, request config.EstablishRequest
 		if row.State == snapshot.Pending {
 			row.State = snapshot.Establishing
 		}
+		if row.TrustDomain == "" {
+			row.TrustDomain = peer.TrustDomain
+		}
+		follows(row, request, t)
 		return []snapshot.Event{record(kindDialer, peer.ID, dialerSecret{secret})}, nil
 	})
 	if err != nil {
@@ -57,7 +61,8 @@ func (s *Service) Establish(ctx context.Context, request config.EstablishRequest
 	return nil
 }
 
-// begin writes the row of the peering before anybody is dialled.
+// begin writes the row of the peering before anybody is dialled. One that is established already stays as it is until
+// the new token has proved good, so that a stream that runs, or comes back, is not disturbed.
 func (s *Service) begin(ctx context.Context, request config.EstablishRequest, t token) (*snapshot.Peer, error) {
 	s.rows.Lock()
 	defer s.rows.Unlock()
@@ -88,6 +93,9 @@ func (s *Service) begin(ctx context.Context, request config.EstablishRequest, t 
 		}
 		peer.TrustDomain = trustDomain
 	}
+	if _, established := s.vault.dialer(peer.ID); established {
+		return peer, nil
+	}
 	return peer, s.commit(ctx, snapshot.Event{Key: snapshot.NewKey(snapshot.TablePeers, peer.Name), Object: peer})
 }
 
@@ -116,6 +124,12 @@ func dialerRow(existing *snapshot.Peer, request config.EstablishRequest, t token
 		copied := *existing
 		peer = &copied
 	}
+	follows(peer, request, t)
+	return peer, nil
+}
+
+// follows writes into a row what a token says.
+func follows(peer *snapshot.Peer, request config.EstablishRequest, t token) {
 	if request.Meta != nil {
 		peer.Meta = request.Meta
 	}
@@ -127,7 +141,6 @@ func dialerRow(existing *snapshot.Peer, request config.EstablishRequest, t token
 	if peer.Dialect == "" {
 		peer.Dialect = t.dialect().name
 	}
-	return peer, nil
 }
 
 // exchange trades the token's secret for a stream secret, trying all addresses in turn until time is up, and each at

@@ -19,8 +19,8 @@ import (
 	"github.com/isthmus-mesh/isthmus/ca"
 	"github.com/isthmus-mesh/isthmus/config"
 	"github.com/isthmus-mesh/isthmus/internal/redact"
-	"github.com/isthmus-mesh/isthmus/sni"
 	"github.com/isthmus-mesh/isthmus/snapshot"
+	"github.com/isthmus-mesh/isthmus/sni"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -84,6 +84,19 @@ func (l *link) current() *session {
 	return l.session
 }
 
+// away returns since when there is no round trip, at the latest since start; zero while there is a session.
+func (l *link) away(start time.Time) time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.session != nil {
+		return time.Time{}
+	}
+	if l.last.verified.After(start) {
+		return l.last.verified
+	}
+	return start
+}
+
 // wake ends the dialer's pause.
 func (l *link) wake() {
 	select {

@@ -6,8 +6,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/isthmus-mesh/isthmus/config"
-	"github.com/isthmus-mesh/isthmus/sni"
 	"github.com/isthmus-mesh/isthmus/snapshot"
+	"github.com/isthmus-mesh/isthmus/sni"
 )
 
 // The straight line of the product: a token, a peering, and a service of one side is routable on the other, both ways.

@@ -16,6 +16,9 @@ const probeName = "_isthmus-round-trip"
 
 // send sends what the outbox holds, the newest of each.
 func (s *session) send(ctx context.Context) error {
+	if err := s.recall(ctx); err != nil {
+		return err
+	}
 	for {
 		next, ok := s.out.next(s.pulse.waiting() < window)
 		if !ok {
@@ -110,6 +113,9 @@ func (s *session) sendService(ctx context.Context, name string) error {
 	}
 	s.link.note(func(n *notes) { remember(n.incomplete, name, errorText(err)) })
 	for _, resource := range resources {
+		if err := s.announce(ctx, resource.ID()); err != nil {
+			return err
+		}
 		if err := s.sendChanged(ctx, resource); err != nil {
 			return err
 		}
@@ -131,6 +137,7 @@ func (s *session) withdraw(ctx context.Context, name string) error {
 		if err != nil {
 			continue
 		}
+		delete(s.announced, form)
 		if err := s.sendResource(ctx, resource); err != nil {
 			return err
 		}

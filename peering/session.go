@@ -42,6 +42,8 @@ type session struct {
 
 	nonce uint32              // send loop only
 	sums  map[string][32]byte // send loop only: what was sent last, by type and ID
+	// announced holds the forms that a peer without inventory may have from us. Send loop only.
+	announced map[string]struct{}
 
 	ending   chan error // has what end was given
 	deleting atomic.Bool

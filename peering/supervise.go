@@ -10,52 +10,96 @@ import (
 )
 
 // supervise starts and ends what each peering needs, as the peers of published Worlds say: a dialer, or the deletion. It
-// returns when all that it started has.
+// returns when ctx ends; what it started is counted in tasks.
 func (s *Service) supervise(ctx context.Context) {
 	worlds := s.Publisher.Subscribe()
 	defer worlds.Close()
-	running := map[string]context.CancelFunc{} // dialers by ID of the peering
-	deleting := map[string]bool{}
+	stale := time.NewTicker(s.Timing.Heartbeat)
+	defer stale.Stop()
+	v := &supervisor{Service: s, dialing: map[string]context.CancelFunc{}, deleting: map[string]bool{}}
 	for {
-		update, err := worlds.Next(ctx)
-		if err != nil {
+		select {
+		case <-ctx.Done():
 			return
+		case <-stale.C:
+			s.expire(ctx)
+		case <-worlds.Ready():
+			if update := worlds.Take(); update.All || concernsPeers(update.Changed) {
+				v.follow(ctx, update)
+			}
 		}
-		if !update.All && !concernsPeers(update.Changed) {
+	}
+}
+
+// supervisor is what supervise has started, by our IDs of the peerings.
+type supervisor struct {
+	*Service
+	dialing  map[string]context.CancelFunc
+	deleting map[string]bool
+}
+
+// follow brings what runs in step with the peers of a World.
+func (v *supervisor) follow(ctx context.Context, update snapshot.Update) {
+	v.followPolicies(update)
+	present := map[string]bool{}
+	for _, peer := range update.World.Peers() {
+		present[peer.ID] = true
+		v.ensure(ctx, peer)
+	}
+	for id, stop := range v.dialing {
+		if !present[id] {
+			stop()
+			delete(v.dialing, id)
+		}
+	}
+	for id := range v.deleting {
+		if !present[id] {
+			delete(v.deleting, id)
+		}
+	}
+	v.forgetLinks(present)
+}
+
+// ensure starts what a peering needs and has not got.
+func (v *supervisor) ensure(ctx context.Context, peer *snapshot.Peer) {
+	l := v.link(peer)
+	switch peer.State {
+	case snapshot.Terminated:
+	case snapshot.Deleting:
+		if !v.deleting[peer.ID] {
+			v.deleting[peer.ID] = true
+			v.tasks.Go(func() { v.finishDeletion(ctx, l) })
+		}
+	default:
+		if peer.Role == snapshot.Dialer && v.dialing[peer.ID] == nil {
+			dialing, stop := context.WithCancel(ctx)
+			v.dialing[peer.ID] = stop
+			v.tasks.Go(func() { v.keepDialing(dialing, l) })
+		}
+	}
+}
+
+// expire removes what peers exported to us that have been away for longer than their policy allows. It comes again with
+// the peer.
+func (s *Service) expire(ctx context.Context) {
+	world := s.Store.World()
+	for _, peer := range world.Peers() {
+		limit := policy(world, peer.Name).MaxStale
+		if limit <= 0 || !peer.Usable() {
 			continue
 		}
-		s.followPolicies(update)
-		present := map[string]bool{}
-		for _, peer := range update.World.Peers() {
-			present[peer.ID] = true
-			l := s.link(peer)
-			switch peer.State {
-			case snapshot.Deleting:
-				if !deleting[peer.ID] {
-					deleting[peer.ID] = true
-					s.tasks.Go(func() { s.finishDeletion(ctx, l) })
-				}
-			case snapshot.Terminated:
-			default:
-				if peer.Role == snapshot.Dialer && running[peer.ID] == nil {
-					dialing, stop := context.WithCancel(ctx)
-					running[peer.ID] = stop
-					s.tasks.Go(func() { s.keepDialing(dialing, l) })
-				}
-			}
+		away := s.link(peer).away(s.started)
+		if away.IsZero() || s.Now().Sub(away) < limit {
+			continue
 		}
-		for id, stop := range running {
-			if !present[id] {
-				stop()
-				delete(running, id)
-			}
+		events := importsGone(world, peer.Name)
+		if len(events) == 0 {
+			continue
 		}
-		for id := range deleting {
-			if !present[id] {
-				delete(deleting, id)
-			}
+		s.Log.WithField(logkey.Peer, peer.Name).WithField(logkey.Resources, len(events)).Warn("imports expired")
+		if err := s.commit(ctx, events...); err != nil {
+			s.Log.WithError(err).WithField(logkey.Peer, peer.Name).Warn("imports not expired")
 		}
-		s.forgetLinks(present)
 	}
 }
 
@@ -123,7 +167,10 @@ func importsGone(w *snapshot.World, peer string) []snapshot.Event {
 
 // finishDeletion tells the peer, if it is there, and removes the peering. When the store does not take it, it tries again.
 func (s *Service) finishDeletion(ctx context.Context, l *link) {
-	if session := l.current(); session != nil {
+	session := l.current()
+	if session == nil {
+		s.tell(ctx, l)
+	} else {
 		session.terminate()
 		limit := time.NewTimer(s.Timing.Drain + time.Second)
 		select {
@@ -151,12 +198,41 @@ func (s *Service) finishDeletion(ctx context.Context, l *link) {
 	}
 }
 
+// tell opens a stream only to say that the peering is deleted. When nobody is there the peer will find out when it dials,
+// or, if it never dials, never.
+func (s *Service) tell(ctx context.Context, l *link) {
+	peer := peerByID(s.Store.World(), l.id)
+	secret, ok := s.vault.dialer(l.id)
+	if peer == nil || !ok {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.Timing.Connect+s.Timing.Drain)
+	defer cancel()
+	for _, address := range targets(peer) {
+		client, err := s.client(ctx, peer, address)
+		if err != nil {
+			continue
+		}
+		stream, err := s.openStream(ctx, client, peer, secret)
+		if err == nil && stream.Send(terminated()) == nil {
+			_ = stream.CloseSend()
+			for err == nil {
+				_, err = stream.Recv()
+			}
+			client.Close()
+			return
+		}
+		client.Close()
+	}
+}
+
 // remove takes away the secrets of a deleted peering, its imports if any came late, and its row.
 func (s *Service) remove(ctx context.Context, l *link) error {
 	s.rows.Lock()
 	defer s.rows.Unlock()
 	world := s.Store.World()
-	events := append(s.vault.forget(l.id), importsGone(world, l.name)...)
+	events := append(s.vault.forget(l.id), s.vault.bury(l.id, s.Now().UTC())...)
+	events = append(events, importsGone(world, l.name)...)
 	events = append(events, snapshot.Event{Key: snapshot.NewKey(snapshot.TablePeers, l.name), Check: stillThere(l.name, l.id)})
 	return s.commit(ctx, events...)
 }

@@ -19,7 +19,8 @@ const (
 	kindToken    = "token"    // (owner, token, token ID): tokenRecord
 	kindAcceptor = "acceptor" // (owner, acceptor, peering ID): acceptorSecrets
 	kindDialer   = "dialer"   // (owner, dialer, peering ID): dialerSecret
-	kindSent     = "sent"     // (owner, sent, peering ID): []string, see sent.go
+	kindSent     = "sent"     // (owner, sent, peering ID): []string, the forms that a peer without inventory was sent
+	kindEnded    = "ended"    // (owner, ended, peering ID): endedPeering
 )
 
 // hash is the SHA-256 of a secret. Secrets are random UUIDs, so that a hash needs no salt.
@@ -91,6 +92,15 @@ type acceptorSecrets struct {
 // dialerSecret opens our stream at the peer. It is the only secret that is kept in clear, because we must send it.
 type dialerSecret struct{ Secret string }
 
+// endedPeering is what is kept of a peering that we accepted and deleted, so that a dialer that was away is told.
+type endedPeering struct {
+	acceptorSecrets
+	At time.Time
+}
+
+// endedAge is for how long that is.
+const endedAge = 30 * 24 * time.Hour
+
 // vault holds our private records in memory, as they are stored. Whoever changes one commits it first.
 type vault struct {
 	mu        sync.RWMutex
@@ -98,12 +108,14 @@ type vault struct {
 	acceptors map[string]acceptorSecrets
 	dialers   map[string]dialerSecret
 	sent      map[string][]string
+	ended     map[string]endedPeering
 }
 
 func newVault() *vault {
 	return &vault{
 		tokens: map[string]tokenRecord{}, acceptors: map[string]acceptorSecrets{},
 		dialers: map[string]dialerSecret{}, sent: map[string][]string{},
+		ended: map[string]endedPeering{},
 	}
 }
 
@@ -141,6 +153,8 @@ func (v *vault) apply(events ...snapshot.Event) error {
 			err = follow(v.dialers, parts[2], text)
 		case kindSent:
 			err = follow(v.sent, parts[2], text)
+		case kindEnded:
+			err = follow(v.ended, parts[2], text)
 		}
 		if err != nil {
 			return fmt.Errorf("private record %s: %w", event.Key, err)
@@ -207,6 +221,39 @@ func (v *vault) dialer(peerID string) (dialerSecret, bool) {
 	defer v.mu.RUnlock()
 	secret, ok := v.dialers[peerID]
 	return secret, ok
+}
+
+// sentBefore returns the forms that a peer without inventory may still have from us.
+func (v *vault) sentBefore(peerID string) []string {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return v.sent[peerID]
+}
+
+// wasEnded tells whether a secret opened, or could have opened, the streams of a peering that we deleted.
+func (v *vault) wasEnded(peerID, secret string) bool {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	ended := v.ended[peerID]
+	active, pending := ended.Active.is(secret), ended.Pending.is(secret)
+	return active || pending
+}
+
+// bury returns the events that keep what a dialer that was away must be told, and drop what is too old to keep.
+func (v *vault) bury(peerID string, now time.Time) []snapshot.Event {
+	var events []snapshot.Event
+	secrets := v.acceptor(peerID)
+	if len(secrets.Active)+len(secrets.Pending) > 0 {
+		events = append(events, record(kindEnded, peerID, endedPeering{secrets, now}))
+	}
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	for id, ended := range v.ended {
+		if now.Sub(ended.At) > endedAge {
+			events = append(events, record(kindEnded, id, nil))
+		}
+	}
+	return events
 }
 
 // forget returns the events that remove every record of a peering.

@@ -21,8 +21,9 @@ const (
 var (
 	// Half of a service's own instances stay, however they fail: they share what would make all of them fail at once.
 	localEjection = envoy.Ejection{Failures: 3, Base: 10 * time.Second, Max: time.Minute, MaxPercent: 50}
-	// All gateways may go: better to fail at once than to try what is known to be dead.
-	peerEjection = envoy.Ejection{Failures: 3, Base: 10 * time.Second, Max: time.Minute, MaxPercent: 100}
+	// Of a peer's gateways the last one stays. A handshake that the far sidecar refuses looks like a gateway that cannot be
+	// reached: were all set aside, a caller who was refused would stay out for 20 s to a minute after it was let in.
+	peerEjection = envoy.Ejection{Failures: 3, Base: 10 * time.Second, Max: time.Minute, MaxPercent: 99}
 )
 
 // upstream is what snapshot.Upstream becomes.
@@ -79,6 +80,9 @@ func dial(name string, u *snapshot.Upstream) upstream {
 			Name: name, EndpointSet: u.Endpoints,
 			ConnectTimeout: timeout(u.ConnectTimeout, connectTimeout), MaxConnections: limit(u.MaxConnections, maxToUpstream),
 			Keepalive: keepalive, Ejection: ejection,
+			// Who is denied at a peer sees its gateways fail, since the refusal comes from behind them. Were they all set aside
+			// then, an intention that is granted would have no effect until they are back.
+			LastResort: u.Peer != "",
 			Socket: b.UpstreamTLS(envoy.UpstreamTLS{
 				ServerName: u.ServerName, Bundle: u.Bundle, SpiffeIDs: u.SpiffeIDs, Min13: u.TLSMin13,
 			}),

@@ -162,7 +162,7 @@ func (c *Cluster) Envoy(name string, args ...string) *Envoy {
 	if err := os.Mkdir(filepath.Dir(e.admin), 0o777); err != nil {
 		c.Lab.T.Fatal(err)
 	}
-	args = append([]string{"envoy-bootstrap", "--xds-addr", c.Host.XDS + ":" + XDSPort, "--admin-socket", e.admin, "--metrics-bind", ""}, args...)
+	args = append([]string{"envoy-bootstrap", "--xds-addr", c.Host.XDS + ":" + XDSPort, "--admin-socket", e.admin, "--concurrency", "1"}, args...)
 	e.Process = c.Lab.runner.envoy(e, args)
 	c.Lab.Eventually("envoy "+name+"@"+c.Name+" is ready", func() error {
 		if !e.Running() {
@@ -178,7 +178,7 @@ func (c *Cluster) Envoy(name string, args ...string) *Envoy {
 }
 
 // envoyFlags are those of every Envoy of the lab, besides what isthmus adds.
-var envoyFlags = []string{"--log-level", "info", "--concurrency", "1"}
+var envoyFlags = []string{"--log-level", "info"}
 
 // runner starts Envoys: as processes, or as containers.
 type runner interface {

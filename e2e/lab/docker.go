@@ -149,7 +149,7 @@ func (d *containers) envoy(e *Envoy, args []string) *Process {
 		network[3] = host.Sidecar
 	}
 	create := append([]string{"create", "--rm", "--name", name, "--volume", dir + ":" + dir}, network...)
-	create = append(append(create, image, "--config-path", dir+"/envoy.json", "--drain-strategy", "immediate", "--drain-time-s", "8", "--parent-shutdown-time-s", "12"), envoyFlags...)
+	create = append(append(create, image, "--config-path", dir+"/envoy.json", "--drain-strategy", "immediate", "--drain-time-s", "8", "--parent-shutdown-time-s", "12", "--concurrency", "1"), envoyFlags...)
 	d.run(create...)
 	t.Cleanup(func() { _, _ = run("docker", "rm", "--force", name) }) // it is gone when all went well
 	if gateway {

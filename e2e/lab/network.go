@@ -102,7 +102,7 @@ func (n *namespaces) host(t *testing.T, name string) *Host {
 	n.ip(t, "-n", n.wan(), "link", "set", port, "master", "br0", "up")
 	n.ip(t, "-n", ns, "address", "add", wan+"/24", "dev", "wan0")
 	n.ip(t, "-n", ns, "link", "set", "wan0", "up")
-	n.ip(t, "-n", ns, "link", "add", "lan0", "type", "dummy")
+	n.ip(t, "-n", ns, "link", "add", "lan0", "type", "bridge")
 	n.ip(t, "-n", ns, "address", "add", lan+"/24", "dev", "lan0")
 	n.ip(t, "-n", ns, "link", "set", "lan0", "up")
 	return h

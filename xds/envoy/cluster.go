@@ -34,6 +34,8 @@ type EDSCluster struct {
 	Ejection       Ejection
 	Socket         *corev3.TransportSocket // nil: plain TCP
 	Probe          *Probe                  // nil: no active health check
+	// LastResort tries hosts that are set aside when there are no others.
+	LastResort bool
 }
 
 // Ejection sets a host aside that cannot be reached, for a growing time.
@@ -49,16 +51,20 @@ type Probe struct {
 	Failures          uint32 // this many in a row make a host unhealthy
 }
 
-// EDSCluster returns the cluster. It never panics: with all hosts down, connections fail at once, and no host that is
-// known to be down is tried.
+// EDSCluster returns the cluster. Without LastResort it never panics: with all hosts down, connections fail at once, and no
+// host that is known to be down is tried.
 func (b *Builder) EDSCluster(c EDSCluster, origin Origin) *Resource {
+	panicBelow := &typev3.Percent{Value: 0}
+	if c.LastResort {
+		panicBelow.Value = 1 // percent of hosts that are healthy: none is
+	}
 	cluster := &clusterv3.Cluster{
 		Name:                 c.Name,
 		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS},
 		EdsClusterConfig:     &clusterv3.Cluster_EdsClusterConfig{EdsConfig: ads(), ServiceName: c.EndpointSet},
 		ConnectTimeout:       duration(c.ConnectTimeout),
 		CircuitBreakers:      connections(c.MaxConnections),
-		CommonLbConfig:       &clusterv3.Cluster_CommonLbConfig{HealthyPanicThreshold: &typev3.Percent{Value: 0}},
+		CommonLbConfig:       &clusterv3.Cluster_CommonLbConfig{HealthyPanicThreshold: panicBelow},
 		OutlierDetection: &clusterv3.OutlierDetection{
 			// Without the split, a TCP connect failure would count as something else.
 			SplitExternalLocalOriginErrors: true,

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/isthmus-mesh/isthmus/peering"
+)
+
+const peeringTokensPath = "/isthmus/v1/peering/tokens"
+
+func newPeeringTokenCommand(c *connection) *cobra.Command {
+	return group("token", "Inspect, list and revoke peering tokens",
+		newTokenInspectCommand(), newPeeringTokenListCommand(c), newPeeringTokenRevokeCommand(c))
+}
+
+func newTokenInspectCommand() *cobra.Command {
+	var token string
+	cmd := &cobra.Command{
+		Use:   "inspect -|@FILE|TOKEN",
+		Short: "Show what a token says, without its secret and without asking any server",
+		Args:  atMostOne,
+	}
+	out := formatted(cmd)
+	cmd.Flags().StringVar(&token, "peering-token", "", "the `token`, - for stdin or @file (ISTHMUS_PEERING_TOKEN)")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		value := token
+		if len(args) == 1 {
+			value = args[0]
+		}
+		secret, err := secretInput("peering-token", value, cmd.InOrStdin(), "ISTHMUS_PEERING_TOKEN")
+		if err != nil {
+			return err
+		}
+		contents, err := peering.InspectToken(secret)
+		if err != nil {
+			return err
+		}
+		return out.value(cmd, contents, func(w io.Writer) { printContents(w, contents) })
+	}
+	return cmd
+}
+
+func printContents(w io.Writer, t peering.TokenContents) {
+	expires := "the token does not say"
+	if !t.Expires.IsZero() {
+		expires = moment(t.Expires)
+	}
+	addresses, origin := t.ServerAddresses, ""
+	if len(t.ManualAddresses) > 0 {
+		addresses, origin = t.ManualAddresses, " (set by hand)"
+	}
+	pairs(w, [][2]string{
+		{"Token ID", orDash(t.ID)}, {"Expires", expires}, {"Peering ID", t.PeerID}, {"Server Name", orDash(t.ServerName)},
+		{"Trust Domain", orDash(t.TrustDomain)}, {"Datacenter", orDash(t.Datacenter)},
+		{"Server Addresses", strings.Join(addresses, ", ") + origin}, {"CA Pems", strconv.Itoa(len(t.CAPEMs))},
+	})
+}
+
+// peeringTokenAnswer is one peering token as the server describes it.
+type peeringTokenAnswer struct {
+	ID, Peer, State  string
+	Created, Expires time.Time
+	Used             time.Time
+	UsedBy           string
+}
+
+func newPeeringTokenListCommand(c *connection) *cobra.Command {
+	cmd := &cobra.Command{Use: "list", Short: "List the peering tokens that were made here", Args: noArgs}
+	out := formatted(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		client, err := c.client()
+		if err != nil {
+			return err
+		}
+		body, err := client.get(cmd.Context(), peeringTokensPath, nil)
+		if err != nil {
+			return fmt.Errorf("peering tokens: %w", err)
+		}
+		var tokens []peeringTokenAnswer
+		return out.show(cmd, body, &tokens, func(w io.Writer) {
+			rows := [][]string{{"ID", "Peer", "State", "Created", "Expires", "Used", "Used By"}}
+			for _, t := range tokens {
+				rows = append(rows, []string{t.ID, t.Peer, t.State, moment(t.Created), moment(t.Expires), moment(t.Used), orDash(t.UsedBy)})
+			}
+			table(w, rows)
+		})
+	}
+	return cmd
+}
+
+func newPeeringTokenRevokeCommand(c *connection) *cobra.Command {
+	return &cobra.Command{
+		Use:   "revoke ID",
+		Short: "Make a peering token worthless before it is used",
+		Args:  exactly(1, "the ID that `isthmus peering token list` shows"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, err := c.client()
+			if err != nil {
+				return err
+			}
+			if _, err := client.do(cmd.Context(), request{method: http.MethodDelete, path: peeringTokensPath + "/" + segment(args[0])}); err != nil {
+				return fmt.Errorf("peering token %s: %w", args[0], err)
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "Revoked peering token: %s\n", args[0])
+			return nil
+		},
+	}
+}

@@ -1,0 +1,225 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/sirupsen/logrus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/isthmus-mesh/isthmus/ca"
+	"github.com/isthmus-mesh/isthmus/config"
+	"github.com/isthmus-mesh/isthmus/internal/redact"
+	"github.com/isthmus-mesh/isthmus/peering"
+	"github.com/isthmus-mesh/isthmus/snapshot"
+	"github.com/isthmus-mesh/isthmus/sni"
+	"github.com/isthmus-mesh/isthmus/state"
+	"github.com/isthmus-mesh/isthmus/xds"
+)
+
+// plane is the embedded control plane: its parts, made in the order in which they need each other.
+type plane struct {
+	cfg       config.Server
+	log       *logrus.Logger
+	registry  *prometheus.Registry
+	store     *state.Store
+	authority *ca.CA
+	peering   *peering.Service
+	xds       *xds.Server
+	line      *line
+	synced    chan struct{}
+	listeners listeners
+}
+
+// listeners are open before anything runs, so that an address in use ends the start with its name.
+type listeners struct{ http, xds, peering, metrics net.Listener }
+
+// newPlane opens everything that can fail. Nothing runs yet.
+func newPlane(ctx context.Context, cfg config.Server, log *logrus.Logger) (*plane, error) {
+	p := &plane{cfg: cfg, log: log, registry: prometheus.NewRegistry(), synced: make(chan struct{})}
+	p.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	for _, step := range []func(context.Context) error{
+		p.openListeners, p.openStore, p.writeSelf, p.openAuthority, p.openPeering, p.openXDS,
+	} {
+		if err := step(ctx); err != nil {
+			return nil, errors.Join(err, p.close())
+		}
+	}
+	return p, nil
+}
+
+func (p *plane) openListeners(ctx context.Context) error {
+	for _, l := range []struct {
+		to         *net.Listener
+		what, addr string
+	}{
+		{&p.listeners.http, "http", p.cfg.HTTPAddr}, {&p.listeners.xds, "xds", p.cfg.XDSAddr},
+		{&p.listeners.peering, "peering", p.cfg.PeeringAddr}, {&p.listeners.metrics, "metrics", p.cfg.MetricsAddr},
+	} {
+		if l.addr == "" {
+			continue
+		}
+		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", l.addr)
+		if err != nil {
+			return fmt.Errorf("%s-addr: %w", l.what, err)
+		}
+		*l.to = listener
+	}
+	return nil
+}
+
+func (p *plane) openStore(context.Context) (err error) {
+	p.store, err = state.Open(state.Config{Dir: p.cfg.DataDir, Log: p.log})
+	return err
+}
+
+// close ends what newPlane opened, also when that was not all.
+func (p *plane) close() error {
+	errs := []error{}
+	for _, l := range []net.Listener{p.listeners.http, p.listeners.xds, p.listeners.peering, p.listeners.metrics} {
+		if l != nil {
+			if err := l.Close(); !errors.Is(err, net.ErrClosed) {
+				errs = append(errs, err)
+			}
+		}
+	}
+	if p.store != nil {
+		errs = append(errs, p.store.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// writeSelf writes who we are, and makes the cluster's ID at the first start.
+func (p *plane) writeSelf(ctx context.Context) error {
+	known := p.store.World().Cluster()
+	self := snapshot.Cluster{
+		Datacenter: p.cfg.Datacenter, NodeName: p.cfg.NodeName,
+		DefaultAllow: p.cfg.DefaultIntentionPolicy == config.Allow, TLSMin13: p.cfg.MeshTLSMin == "1.3",
+		Addresses: config.AddressPolicy{Also: p.cfg.AllowPeerAddresses, Own: p.ownAddresses()},
+	}
+	if known == nil {
+		self.ID = uuid.NewString()
+		self.TrustDomain = self.ID + ".consul"
+	} else {
+		self.ID, self.TrustDomain = known.ID, known.TrustDomain
+		if known.Datacenter != self.Datacenter {
+			return fmt.Errorf("data-dir %s: is of datacenter %s: its identities carry that name, want --datacenter %s", p.cfg.DataDir, known.Datacenter, known.Datacenter)
+		}
+	}
+	node := snapshot.Node{Name: self.NodeName, ID: self.ID, Datacenter: self.Datacenter, Address: "127.0.0.1"}
+	_, err := p.store.Commit(ctx,
+		snapshot.Event{Key: snapshot.NewKey(snapshot.TableCluster, ""), Object: &self},
+		snapshot.Event{Key: snapshot.NewKey(snapshot.TableNodes, node.Name), Object: &node})
+	return err
+}
+
+// ownAddresses are those that no peer may make us dial.
+func (p *plane) ownAddresses() []netip.AddrPort {
+	var own []netip.AddrPort
+	for _, l := range []net.Listener{p.listeners.http, p.listeners.xds, p.listeners.peering, p.listeners.metrics} {
+		if l != nil {
+			own = append(own, l.Addr().(*net.TCPAddr).AddrPort())
+		}
+	}
+	return own
+}
+
+func (p *plane) openAuthority(ctx context.Context) (err error) {
+	self := p.store.World().Cluster()
+	key := snapshot.NewKey(snapshot.TablePrivate, "ca", "material")
+	p.authority, err = ca.New(ctx, ca.Config{
+		TrustDomain: self.TrustDomain, Datacenter: self.Datacenter,
+		Load: func() ([]byte, error) {
+			records, err := p.store.Private("ca")
+			return records[key.Path], err
+		},
+		Save: func(ctx context.Context, material []byte) error {
+			_, err := p.store.Commit(ctx, snapshot.Event{Key: key, Object: material})
+			return err
+		},
+	})
+	if err != nil {
+		return err
+	}
+	roots, active := p.authority.Bundle()
+	_, err = p.store.Commit(ctx, snapshot.Event{
+		Key:    snapshot.NewKey(snapshot.TableRoots, ""),
+		Object: &snapshot.Bundle{TrustDomain: self.TrustDomain, Roots: roots, ActiveRoot: active},
+	})
+	return err
+}
+
+func (p *plane) openPeering(context.Context) error {
+	self := p.store.World().Cluster()
+	certificate, err := p.authority.ServerCertificate([]string{sni.PeeringServer(self.Datacenter, self.TrustDomain)}, nil)
+	if err != nil {
+		return err
+	}
+	advertise := p.cfg.PeeringAdvertise
+	if len(advertise) == 0 {
+		advertise = []string{p.listeners.peering.Addr().String()}
+	}
+	p.peering, err = peering.New(peering.Config{
+		Store: p.store, Publisher: p.store.Publisher(), Advertise: advertise, Log: p.log,
+		TLS:   &tls.Config{GetCertificate: certificate, MinVersion: tls.VersionTLS12},
+		Roots: func() []string { roots, _ := p.authority.Bundle(); return roots },
+	})
+	return err
+}
+
+func (p *plane) openXDS(context.Context) error {
+	p.xds = xds.New(xds.Config{
+		Log: p.log, Registerer: p.registry, Synced: p.synced, Leaves: leafSource{p.authority},
+		Authenticate: func(_ context.Context, token redact.String) (string, error) {
+			credential, ok := p.store.Authenticate(token)
+			if !ok || credential.Role != snapshot.RoleProxy {
+				return "", errors.New("not a proxy's token")
+			}
+			return string(credential.Proxy), nil
+		},
+	})
+	p.line = newLine(p.store.Publisher(), p.xds, p.synced, p.log)
+	return nil
+}
+
+// leafSource gives xds its certificates.
+type leafSource struct{ authority *ca.CA }
+
+func (s leafSource) Leaf(ctx context.Context, identity string) (xds.Leaf, error) {
+	id, err := url.Parse(identity)
+	if err != nil {
+		return xds.Leaf{}, err
+	}
+	leaf, err := s.authority.Leaf(ctx, id)
+	if err != nil {
+		return xds.Leaf{}, err
+	}
+	return xds.Leaf(leaf), nil
+}
+
+func (s leafSource) RenewAt(version string) (time.Time, bool) { return s.authority.RenewAt(version) }
+
+// Run runs all parts until ctx ends or one of them fails, and returns when all have ended.
+func (p *plane) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return p.line.Run(ctx) })
+	group.Go(func() error { return p.peering.Run(ctx) })
+	group.Go(func() error { return p.servePeering() })
+	group.Go(func() error { return p.serveXDS(ctx) })
+	group.Go(func() error { return p.serveHTTP(ctx) })
+	self := p.store.World().Cluster()
+	p.log.WithFields(logrus.Fields{
+		"http": p.listeners.http.Addr(), "xds": p.listeners.xds.Addr(), "peering": p.listeners.peering.Addr(),
+		"trust_domain": self.TrustDomain, "datacenter": self.Datacenter,
+	}).Info("server started")
+	return errors.Join(group.Wait(), p.close())
+}

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/isthmus-mesh/isthmus/api"
+	"github.com/isthmus-mesh/isthmus/config"
+	"github.com/isthmus-mesh/isthmus/state"
+)
+
+// shutdown is how long answers that are under way may take when the server ends.
+const shutdown = 2 * time.Second
+
+// xdsName is what the certificate of the xDS port carries, and what our bootstraps check.
+func (p *plane) xdsName() string {
+	self := p.store.World().Cluster()
+	return "xds." + self.Datacenter + "." + self.TrustDomain
+}
+
+// tls returns the server end of a listener: the operator's certificate, or one of our CA for names and the address.
+func (p *plane) tls(pair config.KeyPair, listener net.Listener, names ...string) (*tls.Config, error) {
+	cfg := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2"}}
+	if pair.Cert != "" {
+		own, err := tls.LoadX509KeyPair(pair.Cert, pair.Key)
+		cfg.Certificates = []tls.Certificate{own}
+		return cfg, err
+	}
+	var ips []net.IP
+	if ip := listener.Addr().(*net.TCPAddr).IP; !ip.IsUnspecified() {
+		ips = append(ips, ip)
+	}
+	certificate, err := p.authority.ServerCertificate(names, ips)
+	cfg.GetCertificate = certificate
+	return cfg, err
+}
+
+func (p *plane) serveXDS(ctx context.Context) error {
+	cfg, err := p.tls(p.cfg.XDSTLS, p.listeners.xds, p.xdsName(), "localhost")
+	if err != nil {
+		return fmt.Errorf("xds: %w", err)
+	}
+	return p.xds.Serve(ctx, p.listeners.xds, cfg)
+}
+
+// serveHTTP serves the API, and the metrics apart where they have an address of their own.
+func (p *plane) serveHTTP(ctx context.Context) error {
+	handler, err := api.New(p.apiConfig())
+	if err != nil {
+		return err
+	}
+	failed := make(chan error, 2)
+	servers := []*http.Server{api.NewServer(handler)}
+	go func() { failed <- p.listen(servers[0], p.listeners.http) }()
+	if p.listeners.metrics != nil {
+		metrics := http.NewServeMux()
+		metrics.Handle("GET /metrics", promhttp.HandlerFor(p.registry, promhttp.HandlerOpts{}))
+		servers = append(servers, api.NewServer(metrics))
+		go func() { failed <- p.listen(servers[1], p.listeners.metrics) }()
+	}
+	select {
+	case <-ctx.Done():
+		err = ctx.Err()
+	case err = <-failed:
+	}
+	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdown)
+	defer cancel()
+	for _, server := range servers {
+		if server.Shutdown(stopping) != nil {
+			_ = server.Close() // blocking queries are still waiting
+		}
+	}
+	return err
+}
+
+func (p *plane) listen(server *http.Server, listener net.Listener) error {
+	if p.cfg.HTTPTLS.Cert != "" {
+		return server.ServeTLS(listener, p.cfg.HTTPTLS.Cert, p.cfg.HTTPTLS.Key)
+	}
+	return server.Serve(listener)
+}
+
+func (p *plane) apiConfig() api.Config {
+	return api.Config{
+		Log: p.log, Publisher: p.store.Publisher(), Credentials: p.store, Store: p.store, Backup: backup{p.store}, Peering: p.peering,
+		Gatherer: p.registry, Registerer: p.registry,
+		Leaf: func(ctx context.Context, identity *url.URL) (api.Leaf, error) {
+			leaf, err := p.authority.Leaf(ctx, identity)
+			return api.Leaf{CertPEM: leaf.CertPEM, KeyPEM: leaf.KeyPEM, NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter, RenewAt: leaf.RenewAt}, err
+		},
+		Server: api.Server{
+			Version: version, Source: p.cfg.Source, HTTPOpen: p.cfg.HTTPOpen, XDSAddress: p.listeners.xds.Addr().String(),
+			XDSServerName: p.xdsName(), PeeringAddress: cmp.Or(first(p.cfg.PeeringAdvertise), p.listeners.peering.Addr().String()),
+			OperatorTokenFile: filepath.Join(p.cfg.DataDir, "operator.token"),
+		},
+		Runtime: api.Runtime{
+			PeerStatus: p.peering.Status, Proxies: p.proxies, Skipped: p.line.Skipped, Synced: p.isSynced,
+		},
+	}
+}
+
+// backup is the store's, as the API knows it.
+type backup struct{ *state.Store }
+
+func (b backup) Restore(r io.Reader) error {
+	_, err := b.Store.Restore(context.Background(), r) // a restore that was begun is not left half way
+	return err
+}
+
+func first(list []string) string {
+	if len(list) == 0 {
+		return ""
+	}
+	return list[0]
+}
+
+func (p *plane) isSynced() bool {
+	select {
+	case <-p.synced:
+		return true
+	default:
+		return false
+	}
+}
+
+// servePeering serves peers until the service ends; it closes the listener itself.
+func (p *plane) servePeering() error {
+	if err := p.peering.Serve(p.listeners.peering); err != nil && !errors.Is(err, net.ErrClosed) {
+		return fmt.Errorf("peering: %w", err)
+	}
+	return nil
+}

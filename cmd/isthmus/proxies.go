@@ -1,0 +1,68 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/api"
+	"github.com/isthmus-mesh/isthmus/snapshot"
+	"github.com/isthmus-mesh/isthmus/xds"
+)
+
+// drainUnknown is what Envoy does by itself: it lets connections live for up to ten minutes after their chain went.
+const drainUnknown = "open connections may outlive a revocation by up to 600 s: start Envoy with --drain-strategy immediate --drain-time-s 8, as isthmus envoy-bootstrap does"
+
+// proxies shows what xds knows of its streams in the API's words.
+func (p *plane) proxies() []api.Proxy {
+	list := []api.Proxy{}
+	for _, status := range p.xds.Proxies() {
+		list = append(list, apiProxy(status))
+	}
+	return list
+}
+
+func apiProxy(status xds.ProxyStatus) api.Proxy {
+	proxy := api.Proxy{
+		ID: snapshot.ProxyID(status.ID), Connected: !status.Connected.IsZero(), Envoy: status.Envoy, Synced: true,
+		Since: optional(status.Connected), Resources: map[string]int{},
+	}
+	for _, t := range status.Types {
+		proxy.Resources[t.TypeURL] = int(t.Resources)
+		proxy.Synced = proxy.Synced && t.State != xds.Stale
+		if t.Rejection != nil && !slices.ContainsFunc(status.Rejected, func(r xds.Rejection) bool { return r.At.Equal(t.Rejection.At) }) {
+			proxy.Warnings = append(proxy.Warnings, fmt.Sprintf("Envoy has refused a response of %s: %s", t.TypeURL, t.Rejection.Text))
+		}
+	}
+	for _, r := range status.Rejected {
+		proxy.Rejected = append(proxy.Rejected, api.Rejected{
+			Name: cmp.Or(r.Chain, r.Name), TypeURL: r.TypeURL, Kind: r.Origin.Kind, Object: r.Origin.Name, Peer: r.Origin.Peer, Error: r.Text,
+		})
+	}
+	for _, name := range status.LeftOut {
+		proxy.Warnings = append(proxy.Warnings, "left out until Envoy takes a revocation: "+name)
+	}
+	if proxy.Connected {
+		proxy.Warnings = append(proxy.Warnings, connectedWarnings(status)...)
+	}
+	return proxy
+}
+
+func connectedWarnings(status xds.ProxyStatus) []string {
+	var warnings []string
+	if status.DrainSeconds == 0 {
+		warnings = append(warnings, drainUnknown)
+	}
+	if !status.View {
+		warnings = append(warnings, "is connected and not registered: it is told nothing")
+	}
+	return warnings
+}
+
+func optional(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}

@@ -75,6 +75,7 @@ func rootCommand() *cobra.Command {
 		newSnapshotCommand(),
 		newStatusCommand(),
 		newProxiesCommand(),
+		newWhyCommand(),
 		newVersionCommand(),
 	)
 	return root

@@ -134,13 +134,13 @@ func TestNoRootsAdmitNobody(t *testing.T) {
 
 // A bench is an Envoy in front of an application, and the authorities of its clients.
 type bench struct {
-	t          *testing.T
-	view       snapshot.Sidecar
-	set        *envoy.Set
-	app        *application
-	east, west *envoytest.Authority
-	proxy      *envoytest.Proxy
-	address    string
+	t               *testing.T
+	view            snapshot.Sidecar
+	set             *envoy.Set
+	app             *application
+	own, east, west *envoytest.Authority
+	proxy           *envoytest.Proxy
+	address         netip.AddrPort
 }
 
 func newBench(t *testing.T, allowed snapshot.Allowed) *bench {
@@ -148,19 +148,18 @@ func newBench(t *testing.T, allowed snapshot.Allowed) *bench {
 }
 
 func newBenchOf(t *testing.T, allowed snapshot.Allowed, change func(*bench)) *bench {
-	b := &bench{t: t, app: newApplication(t), east: envoytest.NewAuthority(t), west: envoytest.NewAuthority(t)}
+	b := &bench{t: t, app: newApplication(t), address: envoytest.FreeAddress(t)}
+	b.own, b.east, b.west = envoytest.NewAuthority(t), envoytest.NewAuthority(t), envoytest.NewAuthority(t)
 	change(b)
-	free := envoytest.FreeAddress(t)
-	b.address = free.String()
 	b.view = snapshot.Sidecar{
 		ID: "db-sidecar-proxy", Service: "db", Identity: db,
-		Inbound: &snapshot.Inbound{Bind: bind(free), App: bind(b.app.Addr().(*net.TCPAddr).AddrPort())},
+		Inbound: &snapshot.Inbound{Bind: bind(b.address), App: bind(b.app.Addr().(*net.TCPAddr).AddrPort())},
 		Chains: []*snapshot.InboundChain{{
 			Peer: "east", Service: "db", ServerName: "db.default.default.east.external.5f5a.consul", AuthzName: "authz~db~default~east",
 		}},
 	}
 	b.translate(allowed)
-	leaf := envoytest.NewAuthority(t).Issue(t, []string{db}, nil)
+	leaf := b.own.Issue(t, []string{db}, nil)
 	var ok bool
 	if b.proxy, ok = envoytest.Start(t, b.set, leaf); !ok {
 		return nil
@@ -194,7 +193,7 @@ func (b *bench) admits(serverName, uri string) bool {
 // dial returns what the application says before the client says anything.
 func (b *bench) dial(t *testing.T, serverName string, by *envoytest.Authority, uris, dns []string) (string, net.Conn) {
 	t.Helper()
-	plain, err := net.Dial("tcp", b.address)
+	plain, err := net.Dial("tcp", b.address.String())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,9 +21,8 @@ const (
 var (
 	// Half of a service's own instances stay, however they fail: they share what would make all of them fail at once.
 	localEjection = envoy.Ejection{Failures: 3, Base: 10 * time.Second, Max: time.Minute, MaxPercent: 50}
-	// Of a peer's gateways the last one stays. A handshake that the far sidecar refuses looks like a gateway that cannot be
-	// reached: were all set aside, a caller who was refused would stay out for 20 s to a minute after it was let in.
-	peerEjection = envoy.Ejection{Failures: 3, Base: 10 * time.Second, Max: time.Minute, MaxPercent: 99}
+	// All gateways of a peer may be set aside, but for LastResort below.
+	peerEjection = envoy.Ejection{Failures: 3, Base: 10 * time.Second, Max: time.Minute, MaxPercent: 100}
 )
 
 // upstream is what snapshot.Upstream becomes.
@@ -81,7 +80,7 @@ func dial(name string, u *snapshot.Upstream) upstream {
 			ConnectTimeout: timeout(u.ConnectTimeout, connectTimeout), MaxConnections: limit(u.MaxConnections, maxToUpstream),
 			Keepalive: keepalive, Ejection: ejection,
 			// Who is denied at a peer sees its gateways fail, since the refusal comes from behind them. Were they all set aside
-			// then, an intention that is granted would have no effect until they are back.
+			// then, an intention that is granted would have no effect until they are back: 20 s to a minute.
 			LastResort: u.Peer != "",
 			Socket: b.UpstreamTLS(envoy.UpstreamTLS{
 				ServerName: u.ServerName, Bundle: u.Bundle, SpiffeIDs: u.SpiffeIDs, Min13: u.TLSMin13,

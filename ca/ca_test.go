@@ -271,7 +271,7 @@ func TestLeafIsKeptUntilItsRenewal(t *testing.T) {
 }
 
 func TestRenewalsAreSpread(t *testing.T) {
-	c, d := newCA(t)
+	c, _ := newCA(t)
 	const n = 300
 	life := 72*time.Hour + time.Minute
 	buckets := make([]int, 6)
@@ -292,7 +292,6 @@ func TestRenewalsAreSpread(t *testing.T) {
 	if age := leaf.RenewAt.Sub(leaf.NotBefore); age < life/2 || age > life*2/3+1 {
 		t.Errorf("leaf's own renewal after %s", age)
 	}
-	_ = d
 }
 
 func TestRenewAtOfVersions(t *testing.T) {

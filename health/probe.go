@@ -107,7 +107,9 @@ func (p prober) http(ctx context.Context, d *config.CheckDefinition) result {
 func (p prober) client(ctx context.Context, d *config.CheckDefinition) *http.Client {
 	client := &http.Client{Transport: &http.Transport{
 		// The transport's own context outlives the request.
-		DialContext:       func(_ context.Context, network, address string) (net.Conn, error) { return p.dial(ctx, network, address) },
+		DialContext: func(_ context.Context, network, address string) (net.Conn, error) {
+			return p.dial(ctx, network, address)
+		},
 		DisableKeepAlives: true,
 		TLSClientConfig: &tls.Config{
 			MinVersion:         tls.VersionTLS12,

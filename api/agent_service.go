@@ -100,8 +100,8 @@ func (s *server) awaitHash(c *call, id, seen string, wait time.Duration) (servic
 		}
 		return w.Index
 	}
-	// The World in which it differs is past the one that the request came with, whose floor keeps the others below.
-	world, err := s.await(c, max(s.floor, c.world.Index), wait, index)
+	// The World in which it differs is past the one that the request came with.
+	world, err := s.await(c, max(1, c.world.Index), wait, index)
 	if err != nil {
 		return serviceJSON{}, err
 	}

@@ -111,9 +111,6 @@ type Runtime struct {
 // server answers requests. Its fields are set once.
 type server struct {
 	Config
-	// floor is the index of the World that this process started with: no answer carries less, so that an index never
-	// falls when a restart has forgotten what was deleted before.
-	floor   uint64
 	metrics *metrics
 	limits  *limits
 	waiting chan struct{} // one place for each blocking query that waits
@@ -138,7 +135,6 @@ func New(cfg Config) (http.Handler, error) {
 	}
 	s := &server{
 		Config:  cfg,
-		floor:   max(1, cfg.Publisher.World().Index),
 		metrics: newMetrics(cfg.Registerer),
 		limits:  newLimits(cfg.Server.RequestsPerSecond),
 		waiting: make(chan struct{}, maxWaiting),
@@ -152,7 +148,7 @@ func (s *server) routes() []route {
 	for _, area := range [][]route{
 		s.peeringRoutes(), s.configRoutes(), s.agentRoutes(), s.agentServiceRoutes(), s.agentCheckRoutes(),
 		s.catalogRoutes(), s.healthRoutes(), s.connectRoutes(), s.intentionRoutes(), s.exportRoutes(),
-		s.backupRoutes(), s.statusRoutes(), s.tokenRoutes(), s.applyRoutes(), s.probeRoutes(), refusals(),
+		s.backupRoutes(), s.statusRoutes(), s.tokenRoutes(), s.applyRoutes(), whyRoutes(), s.probeRoutes(), refusals(),
 	} {
 		all = append(all, area...)
 	}

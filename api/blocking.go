@@ -43,22 +43,23 @@ func (s *server) ask(c *call, question func(*call) (query, error)) (any, error) 
 		}
 	}
 	header := c.w.Header()
-	header.Set("X-Consul-Index", strconv.FormatUint(s.indexOf(q.index, world), 10))
+	header.Set("X-Consul-Index", strconv.FormatUint(indexOf(q.index, world), 10))
 	header.Set("X-Consul-Knownleader", "true")
 	header.Set("X-Consul-Lastcontact", "0")
 	header.Set("X-Consul-Effective-Consistency", "leader")
 	return q.answer(world)
 }
 
-func (s *server) indexOf(index func(*snapshot.World) uint64, world *snapshot.World) uint64 {
-	return max(s.floor, index(world))
+// indexOf is never 0: a client would not block on that, and ask again and again.
+func indexOf(index func(*snapshot.World) uint64, world *snapshot.World) uint64 {
+	return max(1, index(world))
 }
 
 // await returns the first World whose index is past seen, or the newest one when wait is over. A client that has seen
 // more than there is asks a server that was restored to an earlier state: it is answered at once.
 func (s *server) await(c *call, seen uint64, wait time.Duration, index func(*snapshot.World) uint64) (*snapshot.World, error) {
 	arrived := func(world *snapshot.World) bool {
-		return s.indexOf(index, world) > seen || seen > max(s.floor, world.Index)
+		return indexOf(index, world) > seen || seen > max(1, world.Index)
 	}
 	if arrived(c.world) {
 		return c.world, nil

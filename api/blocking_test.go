@@ -11,8 +11,12 @@ import (
 	"github.com/isthmus-mesh/isthmus/snapshot"
 )
 
+func serviceNamed(name string) *config.Service {
+	return &config.Service{ID: name, Name: name, Port: 80}
+}
+
 func service(l *lab, name, node string) {
-	i := &snapshot.Instance{Node: node, NodeAddress: "10.0.0.1", Service: &config.Service{ID: name, Name: name, Port: 80}}
+	i := &snapshot.Instance{Node: node, NodeAddress: "10.0.0.1", Service: serviceNamed(name)}
 	l.commit(snapshot.Event{Key: instanceKey(i), Object: i})
 }
 
@@ -163,7 +167,7 @@ func TestIndexSurvivesARestart(t *testing.T) {
 	before := l.index("/v1/config/exported-services/default")
 	world := l.store.publisher.World()
 	again := newLab(t, func(c *Config) {
-		fresh := snapshot.NewWorld().With(world.Index, []snapshot.Event{put(snapshot.TableCluster, world.Cluster(), "")})
+		fresh := snapshot.Loaded(world.Index, []snapshot.Event{put(snapshot.TableCluster, world.Cluster(), "")})
 		c.Publisher = snapshot.NewPublisher(fresh)
 	})
 	if after := again.index("/v1/config/exported-services/default"); after < before {

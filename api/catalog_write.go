@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -27,10 +28,13 @@ type registerJSON struct {
 type catalogCheckJSON struct {
 	Node, CheckID, Name, Status, Notes, Output string
 	ServiceID, ServiceName, Type               string
-	ServiceTags                                []string
-	Definition                                 json.RawMessage
+	Definition                                 map[string]any
 	PeerName, Namespace, Partition             string
-	CreateIndex, ModifyIndex                   uint64 // as a reader got it; ignored when written, as in Consul
+	// As a reader got them: they follow from the service, and from what is stored.
+	ServiceTags              []string
+	Interval, Timeout        string
+	ExposedPort              int
+	CreateIndex, ModifyIndex uint64
 }
 
 func (s *server) catalogRegister(c *call) (any, error) {
@@ -133,6 +137,10 @@ func (r *registration) catalogCheck(c catalogCheckJSON) error {
 	if c.Node != "" && !strings.EqualFold(c.Node, r.node) {
 		return refuse(http.StatusBadRequest, "invalid", "Node '%s' for check '%s' doesn't match register request node '%s'", c.Node, c.CheckID, r.node)
 	}
+	if field := firstSet(c.Definition); field != "" {
+		return refuse(http.StatusBadRequest, "invalid", "check '%s': Definition.%s: nobody here runs checks of the catalog", c.CheckID, field).
+			hint("register the check with PUT /v1/agent/check/register, or report its Status here")
+	}
 	if c.CheckID == "" {
 		c.CheckID = c.Name
 	}
@@ -157,6 +165,28 @@ func (r *registration) catalogCheck(c catalogCheckJSON) error {
 	}
 	r.events = append(r.events, snapshot.Event{Key: checkKey(check), Object: check})
 	return nil
+}
+
+// firstSet returns the first field that says something: clients send every one.
+func firstSet(fields map[string]any) string {
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		switch value := fields[name].(type) {
+		case nil:
+		case []any:
+			if len(value) > 0 {
+				return name
+			}
+		case map[string]any:
+			if len(value) > 0 {
+				return name
+			}
+		default:
+			if value != "" && value != "0s" && value != false && value != 0.0 {
+				return name
+			}
+		}
+	}
+	return ""
 }
 
 // serviceName finds the name of a service on the node, also of one that this registration adds.

@@ -189,8 +189,11 @@ func connectAuthorize(c *call) (any, error) {
 			return authorized{false, "Identity from an external trust domain: " + id.TrustDomain}, nil
 		}
 	}
-	allowed, reason := decide(c.world, id.Service, peer, request.Target)
-	return authorized{allowed, reason}, nil
+	decision := snapshot.Decide(c.world, id.Service, peer, request.Target)
+	if decision.Default() {
+		return authorized{decision.Allowed, "Default intention policy"}, nil
+	}
+	return authorized{decision.Allowed, fmt.Sprintf("Matched intention %s => %s, precedence %d", decision.By.Name, decision.Entry, decision.Precedence)}, nil
 }
 
 type authorized struct {

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"net/http"
 	"slices"
 	"strings"
@@ -55,52 +56,47 @@ func intentionID(p pair) string {
 
 func (i intentionJSON) pair() pair { return pair{i.SourcePeer, i.SourceName, i.DestinationName} }
 
-// intentionsOf returns the intentions of one entry.
-func intentionsOf(entry *snapshot.Entry) []intentionJSON {
-	value, ok := entry.Value.(*config.ServiceIntentions)
-	if !ok {
-		return nil
+// intentionShape returns one intention as Consul lists it.
+func intentionShape(i snapshot.Intention) intentionJSON {
+	shape := intentionJSON{
+		Description: i.Description, SourceNS: config.DefaultNamespace, SourceName: i.Name, DestinationNS: config.DefaultNamespace,
+		DestinationName: i.Destination, SourcePeer: i.Peer, SourceType: "consul", Action: i.Action, Precedence: i.Precedence,
+		SourcePartition: config.DefaultNamespace, DestinationPartition: config.DefaultNamespace,
+		CreateIndex: i.Entry.CreateIndex, ModifyIndex: i.Entry.ModifyIndex,
 	}
-	intentions := make([]intentionJSON, 0, len(value.Sources))
-	for _, source := range value.Sources {
-		i := intentionJSON{
-			Description: source.Description, SourceNS: config.DefaultNamespace, SourceName: source.Name,
-			DestinationNS: config.DefaultNamespace, DestinationName: value.Name, SourcePeer: source.Peer, SourceType: "consul",
-			Action: source.Action, Meta: value.Meta, Precedence: source.Precedence,
-			SourcePartition: config.DefaultNamespace, DestinationPartition: config.DefaultNamespace,
-			CreateIndex: entry.CreateIndex, ModifyIndex: entry.ModifyIndex,
-		}
-		if source.Peer == "" {
-			i.ID = intentionID(i.pair())
-		} else {
-			i.SourcePartition = ""
-		}
-		intentions = append(intentions, i)
+	if entry, ok := i.Entry.Value.(*config.ServiceIntentions); ok {
+		shape.Meta = entry.Meta
 	}
-	return intentions
+	if i.Peer == "" {
+		shape.ID = intentionID(shape.pair())
+	} else {
+		shape.SourcePartition = ""
+	}
+	return shape
+}
+
+func intentionShapes(list []snapshot.Intention) []intentionJSON {
+	shapes := make([]intentionJSON, 0, len(list))
+	for _, i := range list {
+		shapes = append(shapes, intentionShape(i))
+	}
+	return shapes
 }
 
 // intentions returns those that keep says, the most precise first, as they are applied.
 func intentions(w *snapshot.World, keep func(intentionJSON) bool) []intentionJSON {
 	kept := []intentionJSON{}
 	for _, entry := range w.Entries(config.KindServiceIntentions) {
-		for _, i := range intentionsOf(entry) {
-			if keep(i) {
+		name := entry.Value.EntryName()
+		for _, i := range intentionShapes(snapshot.Match(w, name)) {
+			if i.DestinationName == name && keep(i) {
 				kept = append(kept, i)
 			}
 		}
 	}
 	slices.SortStableFunc(kept, func(a, b intentionJSON) int {
-		if a.Precedence != b.Precedence {
-			return b.Precedence - a.Precedence
-		}
-		if order := strings.Compare(a.SourcePeer, b.SourcePeer); order != 0 {
-			return order
-		}
-		if order := strings.Compare(a.SourceName, b.SourceName); order != 0 {
-			return order
-		}
-		return strings.Compare(a.DestinationName, b.DestinationName)
+		return cmp.Or(cmp.Compare(b.Precedence, a.Precedence), cmp.Compare(a.SourcePeer, b.SourcePeer),
+			cmp.Compare(a.SourceName, b.SourceName), cmp.Compare(a.DestinationName, b.DestinationName))
 	})
 	return kept
 }
@@ -135,11 +131,9 @@ func matchIntentions(c *call) (query, error) {
 	if len(names) == 0 {
 		return query{}, refuse(http.StatusBadRequest, "parameter", "required query parameter 'name' not set")
 	}
-	applies := func(i intentionJSON, name string) bool {
-		if by == "source" {
-			return i.SourcePeer == "" && (i.SourceName == name || i.SourceName == config.Wildcard)
-		}
-		return i.DestinationName == name || i.DestinationName == config.Wildcard
+	match := snapshot.Match
+	if by == "source" {
+		match = snapshot.MatchSource
 	}
 	return query{
 		index: func(w *snapshot.World) uint64 {
@@ -155,7 +149,7 @@ func matchIntentions(c *call) (query, error) {
 		answer: func(w *snapshot.World) (any, error) {
 			matches := map[string][]intentionJSON{}
 			for text, name := range names {
-				matches[text] = intentions(w, func(i intentionJSON) bool { return applies(i, name) })
+				matches[text] = intentionShapes(match(w, name))
 			}
 			return matches, nil
 		},
@@ -215,20 +209,17 @@ func checkIntention(c *call) (query, error) {
 	if err != nil {
 		return query{}, err
 	}
-	return query{index: modified(snapshot.TableEntries, config.KindServiceIntentions), answer: func(w *snapshot.World) (any, error) {
-		allowed, _ := decide(w, p.source, p.peer, p.destination)
-		return struct{ Allowed bool }{allowed}, nil
+	return query{index: decisionIndex(p.destination), answer: func(w *snapshot.World) (any, error) {
+		return struct{ Allowed bool }{snapshot.Decide(w, p.source, p.peer, p.destination).Allowed}, nil
 	}}, nil
 }
 
-// decide tells whether a source may call a destination, by what the proxies are told.
-func decide(w *snapshot.World, source, peer, destination string) (allowed bool, reason string) {
-	compiled := snapshot.Compile(w, destination, peer)
-	listed := slices.Contains(compiled.Names, source)
-	if allowed = listed != compiled.AllExcept; allowed {
-		return true, "allowed by intention or default policy"
+// decisionIndex is when what decides on calls of a destination last changed.
+func decisionIndex(destination string) func(*snapshot.World) uint64 {
+	return func(w *snapshot.World) uint64 {
+		return newest(w.Modified(snapshot.TableEntries, config.KindServiceIntentions, destination),
+			w.Modified(snapshot.TableEntries, config.KindServiceIntentions, config.Wildcard), w.Modified(snapshot.TableCluster))
 	}
-	return false, "denied by intention or default policy"
 }
 
 func exactIntention(c *call) (query, error) {

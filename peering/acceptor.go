@@ -196,7 +196,7 @@ func (a *acceptor) authorize(ctx context.Context, open *wire.Open) (peer *snapsh
 	peer = peerByID(a.Store.World(), open.PeerID)
 	switch {
 	case peer == nil:
-		return nil, false, status.Errorf(codes.InvalidArgument, "initial subscription for unknown PeerID: %.100q", open.PeerID)
+		return nil, false, status.Errorf(codes.InvalidArgument, "initial subscription for unknown PeerID: %.100s", open.PeerID)
 	case peer.Role != snapshot.Acceptor:
 		return nil, false, status.Error(codes.InvalidArgument, "expected PeerID to be empty; the wrong end of peering is being dialed")
 	case peer.State == snapshot.Terminated:

@@ -49,6 +49,15 @@ func (s *Service) Status(name string) snapshot.PeerStatus {
 	return st
 }
 
+// Ignored returns how often a peer said, in a message, whose a resource is, or who it is itself: it is believed by its
+// stream's secret only.
+func (s *Service) Ignored(name string) (count uint64) {
+	if peer := s.Store.World().Peer(name); peer != nil {
+		s.link(peer).note(func(n *notes) { count = n.ignored })
+	}
+	return count
+}
+
 // state computes the state of a peering, and its reason where that is not plain from the word.
 func (s *Service) state(peer *snapshot.Peer, l *link, session *session, last beats) (snapshot.PeerState, string) {
 	switch peer.State {
@@ -111,6 +120,11 @@ func (s *Service) tokenState(peer *snapshot.Peer) string {
 		return "no token is left: generate a new one"
 	}
 	newest := records[len(records)-1]
+	for _, r := range records {
+		if r.Replaced.IsZero() {
+			newest = r
+		}
+	}
 	if why := newest.refusal(s.Now()); why != "" {
 		return why + ": generate a new one"
 	}

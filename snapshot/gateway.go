@@ -1,7 +1,6 @@
 package snapshot
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -70,46 +69,13 @@ type gatewayParts struct {
 	Skipped []Skipped
 }
 
-// gatewayParts joins the exports that views.go keeps up to date, and all imports. It is the one part whose cost grows
-// with the number of exports: one pointer is copied for each.
 func (v *Views) gatewayParts(r *reader, _ struct{}) *gatewayParts {
 	keep(r, v.sets, setKey{})
-	parts := &gatewayParts{Exports: make([]*GatewayExport, 0, len(v.exported.members))}
-	var mixed []*GatewayExport
-	for _, member := range v.exported.members {
-		export := v.exports.value(member.node)
-		parts.Skipped = append(parts.Skipped, export.Skipped...)
-		switch {
-		case export.MixedCase:
-			mixed = append(mixed, export.Part)
-		case export.Part != nil:
-			parts.Exports = append(parts.Exports, export.Part)
-		}
-	}
-	parts.addMixed(mixed)
+	parts := &gatewayParts{}
+	exports, skipped := v.exported.list()
+	parts.Exports, parts.Skipped = exports, slices.Clone(skipped)
 	parts.addImports(r, v)
 	return parts
-}
-
-// addMixed adds exports whose names hold upper case, which only names from elsewhere do. Server names are lower case, so
-// of two that differ only in case one is left out: the one in lower case stays, else the first.
-func (p *gatewayParts) addMixed(mixed []*GatewayExport) {
-	names := map[string]string{}
-	for _, e := range mixed {
-		lower := strings.ToLower(e.Service)
-		twin, taken := names[e.ServerName]
-		if _, ok := slices.BinarySearchFunc(p.Exports, route{e.Peer, lower}, compareExport); ok {
-			twin, taken = lower, true
-		}
-		if taken {
-			reason := fmt.Sprintf("export %s to %s: differs from %s only in case", e.Service, e.Peer, twin)
-			p.Skipped = append(p.Skipped, Skipped{e.Origin, reason})
-			continue
-		}
-		names[e.ServerName] = e.Service
-		at, _ := slices.BinarySearchFunc(p.Exports, route{e.Peer, e.Service}, compareExport)
-		p.Exports = slices.Insert(p.Exports, at, e)
-	}
 }
 
 // addImports adds what mode local needs. Two peers that would share server names, which no honest pair does, are not
@@ -130,10 +96,6 @@ func (p *gatewayParts) addImports(r *reader, v *Views) {
 		names[imported.Part.ServerNames] = peer
 		p.Imports = append(p.Imports, imported.Part)
 	}
-}
-
-func compareExport(e *GatewayExport, key route) int {
-	return cmp.Or(cmp.Compare(e.Peer, key.peer), cmp.Compare(e.Service, key.service))
 }
 
 // gateway returns the view of one mesh gateway, or nil when the instance of key is none.

@@ -57,6 +57,7 @@ func NewViews() *Views {
 		}
 		v.delta.Endpoints[key.name()] = set
 	}
+	v.exports.settled = func(key route, old, fresh *export) { v.exported.note(key, old, fresh) }
 	v.sidecarViews.settled = func(_ Key, old, view *Sidecar) { settledView(&v.delta, old, view) }
 	v.gatewayViews.settled = func(_ Key, old, view *MeshGateway) { settledView(&v.delta, old, view) }
 	v.delta = newDelta()

@@ -74,6 +74,7 @@ func (s *server) showMetrics(c *call) (any, error) {
 	if s.Gatherer == nil {
 		return nil, refuse(404, "metrics", "no metrics are served here").hint("see --metrics-addr")
 	}
+	deadline(c.w, writeTimeout)
 	promhttp.HandlerFor(s.Gatherer, promhttp.HandlerOpts{MaxRequestsInFlight: 4}).ServeHTTP(c.w, c.Request)
 	return streamed{}, nil
 }

@@ -66,6 +66,9 @@ func (s *server) registerCheck(c *call) (any, error) {
 	if definition.CheckID == "" {
 		definition.CheckID = definition.Name
 	}
+	if err := checkText("CheckID", definition.CheckID, ""); err != nil {
+		return nil, err
+	}
 	r := registration{world: c.world, node: c.world.Cluster().NodeName}
 	serviceName := ""
 	if serviceID != "" {
@@ -75,11 +78,8 @@ func (s *server) registerCheck(c *call) (any, error) {
 		}
 		serviceName = i.Service.Name
 	}
-	// A check's ID is unique on its node: one that moves to another service leaves the former one.
-	if old := localCheck(c.world, definition.CheckID); old != nil && old.ServiceID != serviceID {
-		r.events = append(r.events, snapshot.Event{Key: checkKey(old)})
-	}
 	r.check(serviceID, serviceName, definition)
+	r.events[0].Check = registered(r.node, serviceID)
 	return nil, s.commit(c, r.events...)
 }
 
@@ -129,7 +129,7 @@ func (s *server) updateCheck(c *call, status, output string) (any, error) {
 		changed.Status, changed.Output = status, output
 		// Deregistered in between, it must not come back.
 		present := func(w *snapshot.World) error {
-			if localCheck(w, id) == nil {
+			if findCheck(w.Checks(check.Node, check.ServiceID), id) == nil {
 				return unknownCheck(id)
 			}
 			return nil

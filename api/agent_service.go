@@ -153,11 +153,13 @@ func (s *server) deregisterService(c *call) (any, error) {
 		return nil, err
 	}
 	id := c.PathValue("id")
-	i := local(c.world, id)
-	if i == nil {
-		return nil, unknownService(id)
-	}
-	return nil, s.commit(c, unregister(c.world, i)...)
+	return nil, s.retry(c, func(w *snapshot.World) ([]snapshot.Event, error) {
+		i := local(w, id)
+		if i == nil {
+			return nil, unknownService(id)
+		}
+		return unregister(w, i), nil
+	})
 }
 
 func unknownService(id string) error {
@@ -204,5 +206,5 @@ func (s *server) maintenance(c *call, check *snapshot.Check) (any, error) {
 	if reason := c.URL.Query().Get("reason"); reason != "" {
 		check.Notes = reason
 	}
-	return nil, s.commit(c, snapshot.Event{Key: checkKey(check), Object: check})
+	return nil, s.commit(c, snapshot.Event{Key: checkKey(check), Object: check, Check: registered(check.Node, check.ServiceID)})
 }

@@ -189,6 +189,9 @@ func TestScope(t *testing.T) {
 	check(t, l.ask("GET", "/v1/catalog/nodes?filter=(((", ""), "filter", http.StatusBadRequest, []string{"boolean expression"})
 	check(t, l.ask("GET", "/v1/catalog/nodes?filter=Nope==1", ""), "filter", http.StatusBadRequest, []string{"Invalid filter"})
 	check(t, l.ask("GET", "/v1/catalog/nodes?filter="+strings.Repeat("(", 5000), ""), "filter", http.StatusBadRequest, []string{"at most"})
+	for _, path := range []string{"/v1/agent/service/a%00b", "/v1/health/service/a%0ab", "/v1/catalog/service/a?peer=e%00b", "/v1/catalog/nodes?filter=%zz"} {
+		check(t, l.ask("GET", path, ""), path, http.StatusBadRequest, []string{"want printable characters only"})
+	}
 	check(t, l.ask("PATCH", "/v1/config", ""), "method", http.StatusMethodNotAllowed, []string{"method PATCH not allowed"})
 	check(t, l.ask("PUT", "/v1/config", strings.Repeat("x", maxBody+1)), "body", http.StatusRequestEntityTooLarge, []string{"at most 1048576 bytes"})
 }

@@ -26,6 +26,9 @@ func (s *server) saveBackup(c *call) (any, error) {
 	deadline(c.w, backupTimeout)
 	c.w.Header().Set("Content-Type", "application/x-gzip")
 	if err := s.Backup.Snapshot(c.w); err != nil {
+		if begun, ok := c.w.(*recorder); ok && begun.status == 0 {
+			return nil, err
+		}
 		s.Log.WithError(err).Error("backup interrupted")
 		panic(http.ErrAbortHandler)
 	}

@@ -45,24 +45,29 @@ func (s *server) catalogRegister(c *call) (any, error) {
 	if err := checkRegister(c, &request); err != nil {
 		return nil, err
 	}
-	r := registration{world: c.world, node: request.Node, address: request.Address}
-	r.catalogNode(&request)
-	if request.Service != nil {
-		service, err := catalogServiceOf(request.Service)
-		if err != nil {
-			return nil, err
-		}
-		r.instance(service)
-	}
 	if request.Check != nil {
 		request.Checks = append(request.Checks, *request.Check)
 	}
-	for _, check := range request.Checks {
-		if err := r.catalogCheck(check); err != nil {
+	var service *config.Service
+	if request.Service != nil {
+		var err error
+		if service, err = catalogServiceOf(request.Service); err != nil {
 			return nil, err
 		}
 	}
-	return true, s.commit(c, r.events...)
+	return true, s.retry(c, func(w *snapshot.World) ([]snapshot.Event, error) {
+		r := registration{world: w, node: request.Node, address: request.Address}
+		r.catalogNode(&request)
+		if service != nil {
+			r.instance(service)
+		}
+		for _, check := range request.Checks {
+			if err := r.catalogCheck(check); err != nil {
+				return nil, err
+			}
+		}
+		return r.events, nil
+	})
 }
 
 // checkRegister refuses what is not for this catalog: another datacenter's, a peer's, without a node.
@@ -82,7 +87,20 @@ func checkRegister(c *call, request *registerJSON) error {
 	case request.Node == "" || request.Address == "":
 		return refuse(http.StatusBadRequest, "invalid", "Must provide node and address")
 	}
+	if err := checkText("Node", request.Node, ` /\`); err != nil {
+		return err
+	}
 	return sameScope(c, request.Datacenter, request.Namespace, request.Partition)
+}
+
+// checkText refuses what cannot stand in a key, and the bytes of besides.
+func checkText(what, text, besides string) error {
+	const most = 255
+	bad := func(r rune) bool { return r < ' ' || r > '~' || strings.ContainsRune(besides, r) }
+	if len(text) > most || strings.ContainsFunc(text, bad) {
+		return refuse(http.StatusBadRequest, "invalid", "%s %.80q: want at most %d printable ASCII characters and none of %q", what, text, most, besides)
+	}
+	return nil
 }
 
 // sameScope refuses what is only written in bodies: another datacenter, namespace or partition.
@@ -119,7 +137,12 @@ func catalogServiceOf(fields map[string]any) (*config.Service, error) {
 	for name, value := range fields {
 		switch strings.ToLower(name) {
 		case "service":
+			if _, twice := agent["Name"]; twice {
+				return nil, refuse(http.StatusBadRequest, "invalid", "Service.%s: is written twice", name)
+			}
 			agent["Name"] = value
+		case "name", "check", "checks", "token":
+			return nil, refuse(http.StatusBadRequest, "invalid", "Service.%s: is no field of the catalog's: the name is Service, and checks are beside it", name)
 		case "createindex", "modifyindex", "datacenter":
 		default:
 			agent[name] = value
@@ -129,7 +152,12 @@ func catalogServiceOf(fields map[string]any) (*config.Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	return config.ParseRegistration(text)
+	service, err := config.ParseRegistration(text)
+	if err == nil && service.Sidecar != nil {
+		err = refuse(http.StatusBadRequest, "invalid", "Service.Connect.SidecarService: is the agent's to register").
+			hint("use PUT /v1/agent/service/register, or register the sidecar as a service of kind connect-proxy")
+	}
+	return service, err
 }
 
 // catalogCheck registers one check with the state that the request says.
@@ -146,6 +174,9 @@ func (r *registration) catalogCheck(c catalogCheckJSON) error {
 	}
 	if c.CheckID == "" {
 		return refuse(http.StatusBadRequest, "invalid", "check of node %s: want a CheckID or a Name", r.node)
+	}
+	if err := checkText("CheckID", c.CheckID, ""); err != nil {
+		return err
 	}
 	if c.Status == "" {
 		c.Status = config.HealthCritical
@@ -218,22 +249,23 @@ func (s *server) catalogDeregister(c *call) (any, error) {
 	if err := sameScope(c, request.Datacenter, request.Namespace, request.Partition); err != nil {
 		return nil, err
 	}
-	var events []snapshot.Event
-	switch {
-	case request.ServiceID != "":
-		if i := c.world.InstanceByID(request.Node, request.ServiceID); i != nil {
-			events = unregister(c.world, i)
+	return true, s.retry(c, func(w *snapshot.World) ([]snapshot.Event, error) {
+		switch {
+		case request.ServiceID != "":
+			if i := w.InstanceByID(request.Node, request.ServiceID); i != nil {
+				return unregister(w, i), nil
+			}
+		case request.CheckID != "":
+			if check := findCheck(w.ChecksOn(request.Node), request.CheckID); check != nil {
+				return []snapshot.Event{{Key: checkKey(check)}}, nil
+			}
+		case request.Node == w.Cluster().NodeName:
+			return nil, refuse(http.StatusBadRequest, "invalid", "node %s: is this server's own: deregister its services", request.Node)
+		default:
+			return unregisterNode(w, request.Node), nil
 		}
-	case request.CheckID != "":
-		if check := findCheck(c.world.ChecksOn(request.Node), request.CheckID); check != nil {
-			events = []snapshot.Event{{Key: checkKey(check)}}
-		}
-	case request.Node == c.world.Cluster().NodeName:
-		return nil, refuse(http.StatusBadRequest, "invalid", "node %s: is this server's own: deregister its services", request.Node)
-	default:
-		events = unregisterNode(c.world, request.Node)
-	}
-	return true, s.commit(c, events...)
+		return nil, nil
+	})
 }
 
 func unregisterNode(w *snapshot.World, name string) []snapshot.Event {

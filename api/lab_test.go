@@ -43,6 +43,7 @@ type memory struct {
 	publisher *snapshot.Publisher
 	actors    []string
 	restored  string
+	broken    bool // Snapshot fails half way
 }
 
 func (m *memory) Commit(ctx context.Context, events ...snapshot.Event) (uint64, error) {
@@ -112,6 +113,9 @@ func stamp(w *snapshot.World, object any, index uint64) any {
 
 func (m *memory) Snapshot(w io.Writer) error {
 	_, err := io.WriteString(w, "archive")
+	if m.broken {
+		return errors.New("disk gone")
+	}
 	return err
 }
 

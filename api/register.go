@@ -37,7 +37,8 @@ func (r *registration) service(service *config.Service) error {
 		return err
 	}
 	r.instance(&sidecar)
-	r.events[len(r.events)-1].Check = check
+	last := &r.events[len(r.events)-1]
+	last.Check = both(last.Check, check)
 	checks := sidecar.Checks
 	if len(checks) == 0 {
 		checks = []config.CheckDefinition{{
@@ -50,13 +51,21 @@ func (r *registration) service(service *config.Service) error {
 
 // instance registers one instance in place of the one with its ID on the node, whatever that one's name was.
 func (r *registration) instance(service *config.Service) {
-	if old := r.world.InstanceByID(r.node, service.ID); old != nil && old.Service.Name != service.Name {
+	old := r.world.InstanceByID(r.node, service.ID)
+	if old != nil && old.Service.Name != service.Name {
 		r.events = append(r.events, snapshot.Event{Key: instanceKey(old)})
 	}
 	stored := *service
 	stored.Sidecar = nil // it is registered beside the service
 	instance := &snapshot.Instance{Node: r.node, NodeAddress: r.address, Service: &stored}
-	r.events = append(r.events, snapshot.Event{Key: instanceKey(instance), Object: instance})
+	// No other name may have taken the ID since.
+	check := func(w *snapshot.World) error {
+		if now := w.InstanceByID(r.node, service.ID); now != nil && (old == nil || now.Service.Name != old.Service.Name) && now.Service.Name != service.Name {
+			return errStale
+		}
+		return nil
+	}
+	r.events = append(r.events, snapshot.Event{Key: instanceKey(instance), Object: instance, Check: check})
 }
 
 // sidecarPort gives a sidecar without a port the one it has, or the first that is free, and returns the check that it
@@ -120,21 +129,34 @@ func (r *registration) checks(service *config.Service, definitions []config.Chec
 	}
 }
 
-// check registers one check, of a service or with an empty ID of the node.
+// check registers one check, of a service or with an empty ID of the node. Its ID is unique on the node: one that moves
+// to another service leaves the former one.
 func (r *registration) check(serviceID, serviceName string, definition config.CheckDefinition) {
 	check := &snapshot.Check{
 		Node: r.node, ServiceID: serviceID, ServiceName: serviceName, CheckID: definition.CheckID, Name: definition.Name,
 		Notes: definition.Notes, Type: checkType(definition), Status: initialStatus(definition), Definition: definition,
 	}
-	if old := findCheck(r.world.Checks(r.node, serviceID), check.CheckID); old != nil {
+	switch old := findCheck(r.world.ChecksOn(r.node), check.CheckID); {
+	case old == nil:
+	case old.ServiceID != serviceID:
+		r.events = append(r.events, snapshot.Event{Key: checkKey(old)})
+	default:
 		check.Status, check.Output = old.Status, old.Output
 	}
 	r.events = append(r.events, snapshot.Event{Key: checkKey(check), Object: check})
 }
 
-// unregister returns the events that take an instance away: with its checks, and the sidecar that came with it.
+// unregister returns the events that take an instance away: with its checks, and the sidecar that came with it. They
+// are written only while there are no others.
 func unregister(w *snapshot.World, i *snapshot.Instance) []snapshot.Event {
-	events := []snapshot.Event{{Key: instanceKey(i)}}
+	checks := modified(snapshot.TableChecks, i.Node, i.Service.ID)
+	same := func(now *snapshot.World) error {
+		if checks(now) != checks(w) {
+			return errStale
+		}
+		return nil
+	}
+	events := []snapshot.Event{{Key: instanceKey(i), Check: same}}
 	for _, check := range w.Checks(i.Node, i.Service.ID) {
 		events = append(events, snapshot.Event{Key: checkKey(check)})
 	}
@@ -147,6 +169,16 @@ func unregister(w *snapshot.World, i *snapshot.Instance) []snapshot.Event {
 
 func instanceKey(i *snapshot.Instance) snapshot.Key {
 	return snapshot.NewKey(snapshot.TableInstances, i.Service.Name, i.Node, i.Service.ID)
+}
+
+// registered refuses a write about a service that has gone meanwhile. An empty ID is the node itself.
+func registered(node, serviceID string) func(*snapshot.World) error {
+	return func(w *snapshot.World) error {
+		if serviceID != "" && w.InstanceByID(node, serviceID) == nil {
+			return unknownService(serviceID)
+		}
+		return nil
+	}
 }
 
 func checkKey(c *snapshot.Check) snapshot.Key {

@@ -3,9 +3,12 @@ package api
 import (
 	"fmt"
 	"net/http"
+	"net/url"
 	"runtime/debug"
 	"slices"
 	"strings"
+	"time"
+	"unicode"
 
 	"github.com/isthmus-mesh/isthmus/snapshot"
 )
@@ -57,6 +60,11 @@ func (s *server) handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		w.Header().Set("Cache-Control", "no-store")
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Time{}) // of the request before on this connection
+		if err := printable(r); err != nil {
+			s.fail(w, r, "", err)
+			return
+		}
 		if wait := s.limits.take(r.RemoteAddr, s.Now()); wait > 0 {
 			w.Header().Set("Retry-After", "1")
 			s.fail(w, r, "", refuse(http.StatusTooManyRequests, "rate", "too many requests from this address: at most %v a second", s.Config.Server.RequestsPerSecond))
@@ -66,13 +74,26 @@ func (s *server) handler() http.Handler {
 	})
 }
 
+// printable refuses control characters in names: keys are joined by one.
+func printable(r *http.Request) error {
+	query, err := url.QueryUnescape(r.URL.RawQuery)
+	if err != nil || strings.ContainsFunc(r.URL.Path+query, unicode.IsControl) {
+		return refuse(http.StatusBadRequest, "path", "Invalid URL: want printable characters only")
+	}
+	return nil
+}
+
 // serve answers one request on pattern by the route of its method.
 func (s *server) serve(w http.ResponseWriter, r *http.Request, pattern string, methods []route) {
 	recorder := &recorder{ResponseWriter: w}
 	done := s.metrics.begin(pattern, r.Method)
 	defer func() { done(recorder.status) }()
 	defer func() {
-		if crash := recover(); crash != nil && crash != http.ErrAbortHandler {
+		crash := recover()
+		if crash == http.ErrAbortHandler {
+			panic(crash) // it breaks off the answer, which must not look complete
+		}
+		if crash != nil {
 			s.Log.WithField("path", pattern).WithField("stack", string(debug.Stack())).Error("request crashed")
 			s.fail(recorder, r, pattern, fmt.Errorf("internal error: %v", crash))
 		}

@@ -3,7 +3,6 @@ package e2e
 
 import (
 	"fmt"
-	"testing"
 
 	"github.com/isthmus-mesh/isthmus/e2e/lab"
 )
@@ -107,10 +106,10 @@ type pair struct {
 	gatewayB          *lab.Envoy
 }
 
-// newPair brings the pair up, with db exported and web allowed, in a gateway mode. args are flags of beta's server.
-func newPair(t *testing.T, mode string, banner bool, args ...string) *pair {
-	t.Helper()
-	p := bare(t, banner, args...)
+// newPair brings the pair up in a lab, with db exported and web allowed, in a gateway mode. args are flags of beta's server.
+func newPair(l *lab.Lab, mode string, banner bool, args ...string) *pair {
+	l.T.Helper()
+	p := bare(l, banner, args...)
 	_, p.webEnvoy = service(p.alpha, "web", 0, false, upstream(p.alpha, "db", "beta", mode, 0))
 	export(p.beta, map[string][]string{"db": {"alpha"}})
 	intend(p.beta, "db", source{"web", "alpha", "allow"})
@@ -119,9 +118,8 @@ func newPair(t *testing.T, mode string, banner bool, args ...string) *pair {
 }
 
 // bare brings up two peered clusters with gateways and db at beta; nothing is exported, allowed or dialled yet.
-func bare(t *testing.T, banner bool, args ...string) *pair {
-	t.Helper()
-	l := lab.New(t)
+func bare(l *lab.Lab, banner bool, args ...string) *pair {
+	l.T.Helper()
 	p := &pair{Lab: l, alpha: l.Cluster("alpha"), beta: l.Cluster("beta", args...)}
 	p.beta.Peer("alpha", p.alpha, "beta")
 	p.gatewayA, p.gatewayB = p.alpha.Gateway(), p.beta.Gateway()

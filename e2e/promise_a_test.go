@@ -8,14 +8,21 @@ import (
 	"math/rand/v2"
 	"testing"
 	"time"
+
+	"github.com/isthmus-mesh/isthmus/e2e/lab"
 )
 
 // TestPromiseAReachable: web@alpha reaches db@beta in both gateway modes; a direct connection between the clusters'
 // sidecars is impossible; 100 MB each way arrive intact.
-func TestPromiseAReachable(t *testing.T) {
+func TestPromiseAReachable(t *testing.T) { reachable(t, lab.New) }
+
+// TestPromiseAReachableInContainers is the same, with Envoys in containers.
+func TestPromiseAReachableInContainers(t *testing.T) { reachable(t, lab.NewDocker) }
+
+func reachable(t *testing.T, newLab func(*testing.T) *lab.Lab) {
 	for _, mode := range []string{"remote", "local"} {
 		t.Run(mode, func(t *testing.T) {
-			p := newPair(t, mode, false)
+			p := newPair(newLab(t), mode, false)
 			if p.Isolated() {
 				address := p.beta.Host.Sidecar + ":" + sidecarPort
 				if conn, err := p.alpha.Host.Dial(p.Context(), address); err == nil {

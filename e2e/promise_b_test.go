@@ -19,7 +19,7 @@ func (p *pair) unanswered() error {
 // TestPromiseBUnexported: what is not exported, or not any more, has no route within 1 s, and its open connections end
 // within 10 s. Exporting another service, or to another peer, cuts nobody.
 func TestPromiseBUnexported(t *testing.T) {
-	p := newPair(t, "local", false)
+	p := newPair(lab.New(t), "local", false)
 	gamma := p.Cluster("gamma")
 	p.beta.Peer("gamma", gamma, "beta")
 	service(p.beta, "cache", 1, false, "")

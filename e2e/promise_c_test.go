@@ -10,8 +10,13 @@ import (
 // TestPromiseCIntentions: the default is deny; a granted intention works within 1 s; a revoked one refuses new
 // connections within 1 s and ends its open ones within 10 s, active or silent, while those of other peers and services
 // stay. Permitted sources of the same chain connect again at once; granting, and writing the same again, closes nothing.
-func TestPromiseCIntentions(t *testing.T) {
-	p := bare(t, false)
+func TestPromiseCIntentions(t *testing.T) { intentions(t, lab.New(t)) }
+
+// TestPromiseCIntentionsInContainers is the same, with Envoys in containers.
+func TestPromiseCIntentionsInContainers(t *testing.T) { intentions(t, lab.NewDocker(t)) }
+
+func intentions(t *testing.T, l *lab.Lab) {
+	p := bare(l, false)
 	gamma := p.Cluster("gamma")
 	p.beta.Peer("gamma", gamma, "beta")
 	gamma.Gateway()

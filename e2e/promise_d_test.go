@@ -5,23 +5,25 @@ import (
 	"io"
 	"testing"
 	"time"
+
+	"github.com/isthmus-mesh/isthmus/e2e/lab"
 )
 
 // TestPromiseDNothingBeforeYes: a denied client gets no byte from a server-first application, and the application sees
 // no connection: with the default deny, an exact deny under a wildcard allow, and the default allow with an exact deny.
 func TestPromiseDNothingBeforeYes(t *testing.T) {
 	t.Run("default deny", func(t *testing.T) {
-		p := newPair(t, "", true)
+		p := newPair(lab.New(t), "", true)
 		intend(p.beta, "db", source{"other", "alpha", "allow"})
 		p.denied(t)
 	})
 	t.Run("exact deny under a wildcard allow", func(t *testing.T) {
-		p := newPair(t, "", true)
+		p := newPair(lab.New(t), "", true)
 		intend(p.beta, "db", source{"*", "alpha", "allow"}, source{"web", "alpha", "deny"})
 		p.denied(t)
 	})
 	t.Run("default allow with an exact deny", func(t *testing.T) {
-		p := newPair(t, "", true, "--default-intention-policy", "allow")
+		p := newPair(lab.New(t), "", true, "--default-intention-policy", "allow")
 		intend(p.beta, "db", source{"web", "alpha", "deny"})
 		p.denied(t)
 	})

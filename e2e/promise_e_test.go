@@ -17,8 +17,15 @@ import (
 )
 
 // TestPromiseEClosedAtTheGateway: whatever does not name an export of ours to one importer is closed and counted.
-func TestPromiseEClosedAtTheGateway(t *testing.T) {
-	p := newPair(t, "", false)
+func TestPromiseEClosedAtTheGateway(t *testing.T) { closedAtTheGateway(t, lab.New(t)) }
+
+// TestPromiseEClosedAtTheGatewayInContainers is the same, with Envoys in containers.
+func TestPromiseEClosedAtTheGatewayInContainers(t *testing.T) {
+	closedAtTheGateway(t, lab.NewDocker(t))
+}
+
+func closedAtTheGateway(t *testing.T, l *lab.Lab) {
+	p := newPair(l, "", false)
 	gamma := p.Cluster("gamma")
 	p.beta.Peer("gamma", gamma, "beta")
 	service(p.beta, "cache", 1, false, "")
@@ -48,7 +55,9 @@ func TestPromiseEClosedAtTheGateway(t *testing.T) {
 		if err := p.hello(gateway, name); err == nil {
 			t.Errorf("server name %q is let through", name)
 		}
-		p.counted(fmt.Sprintf("server name %q", name), before)
+		if name != "none.isthmus.invalid" { // it has a chain, which closes it before anything counts
+			p.counted(fmt.Sprintf("server name %q", name), before)
+		}
 	}
 	before := p.gatewayB.Stat(`^listener\..*no_filter_chain_match$`)
 	if answer, err := p.plain(gateway); err == nil {

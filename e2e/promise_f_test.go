@@ -52,7 +52,7 @@ func TestPromiseFSameNames(t *testing.T) {
 
 // TestPromiseGNewServiceAtKnownGateways: a service that is new on endpoints which Envoy knows already is usable within 1 s.
 func TestPromiseGNewServiceAtKnownGateways(t *testing.T) {
-	p := newPair(t, "", false)
+	p := newPair(lab.New(t), "", false)
 	service(p.beta, "cache", 1, false, "")
 	intend(p.beta, "cache", source{"web", "alpha", "allow"})
 	export(p.beta, map[string][]string{"db": {"alpha"}, "cache": {"alpha"}})

@@ -60,7 +60,7 @@ func (p *pair) reconnected(envoys ...*lab.Envoy) {
 // no listener is removed, nothing is sent again that did not change, no connection is cut, also with the peer away; an
 // endpoint change then arrives within 1 s.
 func TestPromiseHRestart(t *testing.T) {
-	p := newPair(t, "local", false)
+	p := newPair(lab.New(t), "local", false)
 	envoys := []*lab.Envoy{p.gatewayA, p.gatewayB, p.webEnvoy, p.dbEnvoy}
 	active, silent := p.Hold(p.alpha.Host, up(p.alpha, 0), true), p.Hold(p.alpha.Host, up(p.alpha, 0), false)
 	before := map[*lab.Envoy]string{}
@@ -101,7 +101,7 @@ func TestPromiseHRestart(t *testing.T) {
 // TestPromiseHRevokedMeanwhile: an intention that was revoked while no server that Envoy can reach runs takes effect when it
 // reconnects.
 func TestPromiseHRevokedMeanwhile(t *testing.T) {
-	p := newPair(t, "", false)
+	p := newPair(lab.New(t), "", false)
 	held := p.Hold(p.alpha.Host, up(p.alpha, 0), true)
 	p.beta.Server.Kill()
 	elsewhere := p.beta.With("--xds-addr", p.beta.Host.XDS+":18502")

@@ -30,7 +30,7 @@ var refusedEntries = []refusal{
 	{"tcp-route", `{"Kind": "tcp-route", "Name": "r"}`, 1, []string{"tcp-route"}},
 	{"L7 permissions", "{\"Kind\": \"service-intentions\", \"Name\": \"db\", \"Sources\": [\n {\"Name\": \"web\",\n \"Permissions\": [{\"Action\": \"allow\", \"HTTP\": {\"PathPrefix\": \"/\"}}]}]}",
 		3, []string{"service-intentions", "db", "Permissions"}},
-	{"JWT", "{\"Kind\": \"service-intentions\", \"Name\": \"db\",\n \"JWT\": {\"Providers\": []},\n \"Sources\": [{\"Name\": \"web\", \"Action\": \"allow\"}]}",
+	{"JWT", "{\"Kind\": \"service-intentions\", \"Name\": \"db\",\n \"JWT\": {\"Providers\": [{\"Name\": \"okta\"}]},\n \"Sources\": [{\"Name\": \"web\", \"Action\": \"allow\"}]}",
 		2, []string{"service-intentions", "db", "JWT"}},
 	{"wildcard peer", "{\"Kind\": \"service-intentions\", \"Name\": \"db\", \"Sources\": [\n {\"Name\": \"web\", \"Action\": \"allow\",\n \"Peer\": \"*\"}]}",
 		3, []string{"service-intentions", "db", "Peer"}},
@@ -47,7 +47,7 @@ var refusedEntries = []refusal{
 
 var refusedServices = []refusal{
 	{"upstream to a prepared query", "{\"service\": {\"name\": \"web\", \"connect\": {\"sidecar_service\": {\"proxy\": {\"upstreams\": [\n {\"destination_type\": \"prepared_query\", \"destination_name\": \"q\", \"local_bind_port\": 1}]}}}}}",
-		2, []string{"web", "destination_type"}},
+		2, []string{"web", "DestinationType"}},
 	{"upstream to another datacenter", "{\"service\": {\"name\": \"web\", \"connect\": {\"sidecar_service\": {\"proxy\": {\"upstreams\": [{\"destination_name\": \"db\", \"local_bind_port\": 1,\n \"datacenter\": \"dc2\"}]}}}}}",
 		2, []string{"web", "datacenter"}},
 	{"gateway mode none for a peer's service", "{\"service\": {\"name\": \"web\", \"connect\": {\"sidecar_service\": {\"proxy\": {\"upstreams\": [{\"destination_name\": \"db\", \"destination_peer\": \"east\", \"local_bind_port\": 1,\n \"mesh_gateway\": {\"mode\": \"none\"}}]}}}}}",

@@ -12,7 +12,7 @@ import (
 // TestPromiseJEmpty: a sidecar without intentions, a gateway without exports, the last export removed and added again:
 // the same listener, its port never closed, nothing rejected.
 func TestPromiseJEmpty(t *testing.T) {
-	p := bare(t, false)
+	p := bare(lab.New(t), false)
 	gateway, sidecar := p.beta.Host.WAN+":8443", p.beta.Host.Sidecar+":"+sidecarPort
 	p.listens(p.beta, gateway)
 	p.listens(p.beta, sidecar)

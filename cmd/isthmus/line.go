@@ -17,15 +17,15 @@ import (
 type line struct {
 	publisher *snapshot.Publisher
 	server    *xds.Server
-	synced    chan struct{} // closed once the first World went through
+	passed    chan struct{} // closed once the first World went through
 	log       logrus.FieldLogger
 
 	mu      sync.Mutex
 	skipped map[snapshot.ProxyID][]snapshot.Skipped // what each proxy's newest view leaves out
 }
 
-func newLine(publisher *snapshot.Publisher, server *xds.Server, synced chan struct{}, log logrus.FieldLogger) *line {
-	return &line{publisher: publisher, server: server, synced: synced, log: log, skipped: map[snapshot.ProxyID][]snapshot.Skipped{}}
+func newLine(publisher *snapshot.Publisher, server *xds.Server, log logrus.FieldLogger) *line {
+	return &line{publisher: publisher, server: server, passed: make(chan struct{}), log: log, skipped: map[snapshot.ProxyID][]snapshot.Skipped{}}
 }
 
 // Run passes every World on until ctx ends, and returns ctx's error.
@@ -40,7 +40,7 @@ func (l *line) Run(ctx context.Context) error {
 		}
 		l.pass(views.Update(update))
 		if first {
-			close(l.synced)
+			close(l.passed)
 		}
 	}
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/ca"
 	"github.com/isthmus-mesh/isthmus/config"
+	"github.com/isthmus-mesh/isthmus/health"
 	"github.com/isthmus-mesh/isthmus/internal/redact"
 	"github.com/isthmus-mesh/isthmus/peering"
 	"github.com/isthmus-mesh/isthmus/snapshot"
@@ -34,6 +35,7 @@ type plane struct {
 	store     *state.Store
 	authority *ca.CA
 	peering   *peering.Service
+	health    *health.Health
 	xds       *xds.Server
 	line      *line
 	synced    chan struct{}
@@ -48,7 +50,7 @@ func newPlane(ctx context.Context, cfg config.Server, log *logrus.Logger) (*plan
 	p := &plane{cfg: cfg, log: log, registry: prometheus.NewRegistry(), synced: make(chan struct{})}
 	p.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, step := range []func(context.Context) error{
-		p.openListeners, p.openStore, p.writeSelf, p.openAuthority, p.openPeering, p.openXDS,
+		p.openListeners, p.openStore, p.writeSelf, p.openAuthority, p.openPeering, p.openHealth, p.openXDS,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(err, p.close())
@@ -117,7 +119,7 @@ func (p *plane) writeSelf(ctx context.Context) error {
 	}
 	node := snapshot.Node{Name: self.NodeName, ID: self.ID, Datacenter: self.Datacenter, Address: "127.0.0.1"}
 	_, err := p.store.Commit(ctx,
-		snapshot.Event{Key: snapshot.NewKey(snapshot.TableCluster, ""), Object: &self},
+		snapshot.Event{Key: snapshot.NewKey(snapshot.TableCluster), Object: &self},
 		snapshot.Event{Key: snapshot.NewKey(snapshot.TableNodes, node.Name), Object: &node})
 	return err
 }
@@ -135,7 +137,7 @@ func (p *plane) ownAddresses() []netip.AddrPort {
 
 func (p *plane) openAuthority(ctx context.Context) (err error) {
 	self := p.store.World().Cluster()
-	key := snapshot.NewKey(snapshot.TablePrivate, "ca", "material")
+	key := snapshot.NewKey(snapshot.TablePrivate, "ca")
 	p.authority, err = ca.New(ctx, ca.Config{
 		TrustDomain: self.TrustDomain, Datacenter: self.Datacenter,
 		Load: func() ([]byte, error) {
@@ -152,7 +154,7 @@ func (p *plane) openAuthority(ctx context.Context) (err error) {
 	}
 	roots, active := p.authority.Bundle()
 	_, err = p.store.Commit(ctx, snapshot.Event{
-		Key:    snapshot.NewKey(snapshot.TableRoots, ""),
+		Key:    snapshot.NewKey(snapshot.TableRoots),
 		Object: &snapshot.Bundle{TrustDomain: self.TrustDomain, Roots: roots, ActiveRoot: active},
 	})
 	return err
@@ -176,6 +178,11 @@ func (p *plane) openPeering(context.Context) error {
 	return err
 }
 
+func (p *plane) openHealth(context.Context) (err error) {
+	p.health, err = health.New(health.Config{Publisher: p.store.Publisher(), Store: p.store, Log: p.log})
+	return err
+}
+
 func (p *plane) openXDS(context.Context) error {
 	p.xds = xds.New(xds.Config{
 		Log: p.log, Registerer: p.registry, Synced: p.synced, Leaves: leafSource{p.authority},
@@ -187,7 +194,21 @@ func (p *plane) openXDS(context.Context) error {
 			return string(credential.Proxy), nil
 		},
 	})
-	p.line = newLine(p.store.Publisher(), p.xds, p.synced, p.log)
+	p.line = newLine(p.store.Publisher(), p.xds, p.log)
+	return nil
+}
+
+// sync opens the gates of xds and the API once everything that proxies are told is known: the first World went down the
+// line, with the names that gateways are found by.
+func (p *plane) sync(ctx context.Context) error {
+	for _, ready := range []<-chan struct{}{p.health.Synced(), p.line.passed} {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ready:
+		}
+	}
+	close(p.synced)
 	return nil
 }
 
@@ -212,6 +233,8 @@ func (s leafSource) RenewAt(version string) (time.Time, bool) { return s.authori
 func (p *plane) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return p.line.Run(ctx) })
+	group.Go(func() error { return p.health.Run(ctx) })
+	group.Go(func() error { return p.sync(ctx) })
 	group.Go(func() error { return p.peering.Run(ctx) })
 	group.Go(func() error { return p.servePeering() })
 	group.Go(func() error { return p.serveXDS(ctx) })

@@ -105,7 +105,7 @@ func (p *plane) apiConfig() api.Config {
 			OperatorTokenFile: filepath.Join(p.cfg.DataDir, "operator.token"),
 		},
 		Runtime: api.Runtime{
-			PeerStatus: p.peering.Status, Proxies: p.proxies, Skipped: p.line.Skipped, Synced: p.isSynced,
+			PeerStatus: p.peering.Status, Proxies: p.proxies, Skipped: p.line.Skipped, Synced: p.isSynced, Heartbeat: p.health.Heartbeat,
 		},
 	}
 }

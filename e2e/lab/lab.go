@@ -36,7 +36,7 @@ func New(t *testing.T) *Lab {
 	t.Helper()
 	test, _, _ := strings.Cut(t.Name(), "/")
 	ran.Store(test, true)
-	l := &Lab{T: t, Dir: t.TempDir(), Binary: binary(t), Envoy: EnvoyBinary(t), runner: processes{}}
+	l := &Lab{T: t, Dir: shortDir(t), Binary: binary(t), Envoy: EnvoyBinary(t), runner: processes{}}
 	if os.Geteuid() == 0 {
 		l.net = newNamespaces(t)
 	} else {
@@ -51,6 +51,17 @@ var ran sync.Map // names of the tests that made a lab
 func Ran(test string) bool {
 	_, ok := ran.Load(test)
 	return ok
+}
+
+// shortDir is t.TempDir with a name that leaves room: the path of a unix socket has 107 bytes at most.
+func shortDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "lab")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) }) // what a test leaves behind does not fail it
+	return dir
 }
 
 // Isolated tells whether hosts are separate networks, so that "cannot be reached" can be tested.

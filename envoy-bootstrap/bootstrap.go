@@ -78,7 +78,7 @@ func Bootstrap(cfg Config) ([]byte, error) {
 		DynamicResources: dynamicResources(cfg.XDS.Token),
 		StaticResources:  &bootstrapv3.Bootstrap_StaticResources{},
 		StatsConfig:      statsConfig(),
-		LayeredRuntime:   runtime(),
+		LayeredRuntime:   layeredRuntime(),
 		OverloadManager:  overloadManager(cfg.Limits),
 	}
 	ads, err := adsCluster(cfg.XDS)
@@ -164,9 +164,9 @@ func dynamicResources(token redact.String) *bootstrapv3.Bootstrap_DynamicResourc
 	}
 }
 
-// runtime lifts Envoy's limit on the size of regular expressions: the list of who may come in can be one, and the default
+// layeredRuntime lifts Envoy's limit on the size of regular expressions: the list of who may come in can be one, and the default
 // of 100 would reject it.
-func runtime() *bootstrapv3.LayeredRuntime {
+func layeredRuntime() *bootstrapv3.LayeredRuntime {
 	sizes := &structpb.Struct{Fields: map[string]*structpb.Value{
 		"re2.max_program_size.error_level": structpb.NewNumberValue(1 << 20),
 		"re2.max_program_size.warn_level":  structpb.NewNumberValue(1 << 20),

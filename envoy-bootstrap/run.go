@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -79,16 +80,24 @@ var forwarded = []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT, sy
 func (p Process) Run(ctx context.Context) (int, error) {
 	command := exec.Command(p.Binary, p.Arguments...)
 	command.Stdout, command.Stderr = p.Stdout, p.Stderr
-	// A group of its own: else Ctrl-C reaches Envoy twice, from the terminal and from us.
-	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	command.SysProcAttr = childAttributes()
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, forwarded...)
 	defer signal.Stop(signals)
-	if err := command.Start(); err != nil {
+	started, ended := make(chan error), make(chan error, 1)
+	go func() {
+		// The child ends with the thread that started it, so this one stays until then: see childAttributes.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := command.Start()
+		started <- err
+		if err == nil {
+			ended <- command.Wait()
+		}
+	}()
+	if err := <-started; err != nil {
 		return 0, fmt.Errorf("envoy %s: %w", p.Binary, err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- command.Wait() }()
 	done := ctx.Done()
 	for {
 		select {

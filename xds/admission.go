@@ -53,7 +53,7 @@ var (
 
 // StreamAggregatedResources refuses the protocol that sends everything for every change.
 func (s *Server) StreamAggregatedResources(discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesServer) error {
-	s.metrics.refused.WithLabelValues(errStateOfTheWorld.reason).Inc()
+	s.metrics.ended.WithLabelValues(errStateOfTheWorld.reason).Inc()
 	return errStateOfTheWorld
 }
 
@@ -99,7 +99,7 @@ func (s *Server) ended(err error) {
 	if r, ok := err.(*refusal); ok {
 		reason = r.reason
 	}
-	s.metrics.refused.WithLabelValues(reason).Inc()
+	s.metrics.ended.WithLabelValues(reason).Inc()
 }
 
 // authenticate returns the proxy that the stream's token was made for.

@@ -3,7 +3,6 @@ package xds
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"maps"
 	"slices"
@@ -86,14 +85,18 @@ type client struct {
 	ended  chan error
 
 	have  map[kind]map[string]string // versions
-	names map[kind]map[string]bool
-	body  map[string][]byte // last body by "SDS leaf"
-	log   []string          // one line per response
+	names map[kind]map[string]bool   // asked for by name
+	extra map[kind]map[string]bool   // of those: nothing refers to them
+	body  map[string][]byte          // last body by "SDS leaf"
+	log   []string                   // one line per response
 	// reject returns why a resource is refused; empty: it is not.
 	reject func(k kind, name string, body []byte) string
 	// mute tells which responses are not answered.
 	mute  func(k kind, r *discoveryv3.DeltaDiscoveryResponse) bool
 	muted []*discoveryv3.DeltaDiscoveryResponse
+	// ackFirst: a response is acknowledged before what it refers to is asked for, not after.
+	ackFirst bool
+	order    []kind // of the first requests of a stream; those not named come last
 }
 
 func node40(id string) *corev3.Node {
@@ -104,7 +107,7 @@ func node40(id string) *corev3.Node {
 
 func newClient(t *testing.T, s *Server) *client {
 	return &client{t: t, server: s, have: map[kind]map[string]string{}, names: map[kind]map[string]bool{},
-		body: map[string][]byte{}}
+		extra: map[kind]map[string]bool{}, body: map[string][]byte{}}
 }
 
 // open starts a stream with the token of a proxy.
@@ -125,7 +128,12 @@ func (c *client) open(token string) {
 func (c *client) connect(proxy string) {
 	c.open("token-" + proxy)
 	asked := false
-	for _, k := range []kind{clusters, endpoints, listeners, secrets, extensions} {
+	sent := map[kind]bool{}
+	for _, k := range append(slices.Clone(c.order), clusters, endpoints, listeners, secrets, extensions) {
+		if sent[k] {
+			continue
+		}
+		sent[k] = true
 		if !k.wildcards() && len(c.names[k]) == 0 {
 			continue
 		}
@@ -190,7 +198,6 @@ func (c *client) finish(r *discoveryv3.DeltaDiscoveryResponse) {
 		}
 		c.have[k][res.Name] = res.Version
 		c.body[short[r.TypeUrl]+" "+res.Name] = res.GetResource().GetValue()
-		c.follow(k, res)
 	}
 	for _, name := range r.RemovedResources {
 		delete(c.have[k], name)
@@ -205,51 +212,74 @@ func (c *client) finish(r *discoveryv3.DeltaDiscoveryResponse) {
 		}
 		req.ErrorDetail = &status.Status{Code: 3, Message: strings.Join(refused, "\n")}
 	}
+	if c.ackFirst {
+		c.wire.toServer <- req
+		c.follow()
+		return
+	}
+	c.follow()
 	c.wire.toServer <- req
 }
 
-// follow asks for what a resource refers to: it is in the text of the resources of these tests.
-func (c *client) follow(k kind, res *discoveryv3.Resource) {
-	body := string(res.GetResource().GetValue())
-	for other, prefix := range map[kind]string{endpoints: "eds:", secrets: "sds:", extensions: "ecds:"} {
-		var names []string
-		for rest := body; ; {
-			_, after, found := strings.Cut(rest, "|"+prefix)
-			if !found {
-				break
-			}
-			name, tail, _ := strings.Cut(after, "|")
-			rest = "|" + tail
-			if !c.names[other][name] {
-				names = append(names, name)
+// follow asks for what the clusters and listeners refer to now, and lets go what they did: in these tests a reference is
+// "|eds:NAME|" somewhere in the body.
+func (c *client) follow() {
+	for _, k := range []kind{endpoints, secrets, extensions} {
+		prefix := strings.ToLower(short[typeURLs[k]]) + ":"
+		wanted := map[string]bool{}
+		for name := range c.extra[k] {
+			wanted[name] = true
+		}
+		for owner, body := range c.body {
+			if strings.HasPrefix(owner, "CDS ") || strings.HasPrefix(owner, "LDS ") {
+				for _, field := range strings.Split(string(body), "|") {
+					if name, refers := strings.CutPrefix(field, prefix); refers {
+						wanted[name] = true
+					}
+				}
 			}
 		}
-		c.subscribe(other, names...)
-	}
-	if k == clusters || k == listeners {
-		return
+		req := &request{TypeUrl: typeURLs[k]}
+		for _, name := range sorted(wanted) {
+			if !c.names[k][name] {
+				req.ResourceNamesSubscribe = append(req.ResourceNamesSubscribe, name)
+			}
+		}
+		for _, name := range sorted(c.names[k]) {
+			if !wanted[name] {
+				req.ResourceNamesUnsubscribe = append(req.ResourceNamesUnsubscribe, name)
+				delete(c.have[k], name)
+				delete(c.body, short[typeURLs[k]]+" "+name)
+			}
+		}
+		c.names[k] = wanted
+		if len(req.ResourceNamesSubscribe)+len(req.ResourceNamesUnsubscribe) > 0 {
+			c.wire.toServer <- req
+		}
 	}
 }
 
-func (c *client) subscribe(k kind, names ...string) {
-	if len(names) == 0 {
-		return
-	}
-	if c.names[k] == nil {
-		c.names[k] = map[string]bool{}
-	}
+// ask0 makes the first request of the next stream ask for names that nothing refers to.
+func (c *client) ask0(k kind, names ...string) {
+	c.extra[k], c.names[k] = map[string]bool{}, map[string]bool{}
 	for _, name := range names {
-		c.names[k][name] = true
+		c.extra[k][name], c.names[k][name] = true, true
 	}
-	c.wire.toServer <- &request{TypeUrl: typeURLs[k], ResourceNamesSubscribe: names}
 }
 
-func (c *client) unsubscribe(k kind, names ...string) {
-	for _, name := range names {
-		delete(c.names[k], name)
-		delete(c.have[k], name)
+// ask subscribes to names that nothing refers to.
+func (c *client) ask(k kind, names ...string) {
+	if c.extra[k] == nil {
+		c.extra[k] = map[string]bool{}
 	}
-	c.wire.toServer <- &request{TypeUrl: typeURLs[k], ResourceNamesUnsubscribe: names}
+	for _, name := range names {
+		c.extra[k][name] = true
+	}
+	if k.wildcards() {
+		c.wire.toServer <- &request{TypeUrl: typeURLs[k], ResourceNamesSubscribe: names}
+		return
+	}
+	c.follow()
 }
 
 // describe writes a response as "CDS +a +b -c".
@@ -291,5 +321,3 @@ func wait(d time.Duration) { // in a bubble, where time passes when nobody has a
 	<-time.After(d)
 	synctest.Wait()
 }
-
-func (c *client) String() string { return fmt.Sprint(c.have) }

@@ -5,7 +5,7 @@ import "github.com/prometheus/client_golang/prometheus"
 // metrics are labelled by type URL and by reason only: both are bounded by this package.
 type metrics struct {
 	streams     prometheus.Gauge
-	refused     *prometheus.CounterVec // by reason
+	ended       *prometheus.CounterVec // by reason
 	sent        *prometheus.CounterVec // by type URL, as all below
 	removed     *prometheus.CounterVec
 	acks        *prometheus.CounterVec
@@ -26,7 +26,7 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 	}
 	m := &metrics{
 		streams: prometheus.NewGauge(prometheus.GaugeOpts{Name: prefix + "streams", Help: "Proxies connected."}),
-		refused: counter("streams_ended_total", "Streams that ended or were refused, by reason.", "reason"),
+		ended:   counter("streams_ended_total", "Streams that ended or were refused, by reason.", "reason"),
 		sent:    counter("resources_sent_total", "Resources sent.", "type_url"),
 		removed: counter("resources_removed_total", "Resources that proxies were told to drop.", "type_url"),
 		acks:    counter("acks_total", "Responses that proxies acknowledged.", "type_url"),
@@ -46,7 +46,7 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 			Name: prefix + "leaf_errors_total", Help: "Certificates of proxies that could not be had."}),
 	}
 	if registerer != nil {
-		registerer.MustRegister(m.streams, m.refused, m.sent, m.removed, m.acks, m.nacks, m.foreign, m.quarantined,
+		registerer.MustRegister(m.streams, m.ended, m.sent, m.removed, m.acks, m.nacks, m.foreign, m.quarantined,
 			m.watchdog, m.latency, m.revocations, m.leafErrors)
 	}
 	return m

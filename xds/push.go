@@ -106,7 +106,7 @@ func (st *stream) pushRemovals() {
 		st.gates.removals = gate{}
 		return
 	}
-	waits := lds.busy() || len(lds.gone) > 0 || len(st.gates.emptied) > 0 && eds.out != nil
+	waits := !lds.open || lds.busy() || len(lds.gone) > 0 || len(st.gates.emptied) > 0 && eds.out != nil
 	if !st.gates.removals.passes(waits, &st.clock) {
 		return
 	}

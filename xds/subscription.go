@@ -92,8 +92,8 @@ func (st *stream) receive(req *request) error {
 		return nil
 	}
 	sub := &st.subs[k]
-	size := len(sub.names) + len(sub.have) + len(req.GetResourceNamesSubscribe()) + len(req.GetInitialResourceVersions())
-	if size > 2*st.server.config.Limits.Names {
+	asked, reported := len(sub.names)+len(req.GetResourceNamesSubscribe()), len(req.GetInitialResourceVersions())
+	if max(asked, reported) > st.server.config.Limits.Names {
 		return errTooManyNames
 	}
 	if out := sub.out; out != nil && req.GetResponseNonce() == out.nonce {

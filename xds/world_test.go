@@ -11,6 +11,7 @@ import (
 
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	"github.com/sirupsen/logrus"
 	"go.uber.org/goleak"
 	"google.golang.org/protobuf/proto"
@@ -149,4 +150,13 @@ func sidecar(proxy string, change ...func(*envoy.Set)) *envoy.Set {
 		c(set)
 	}
 	return set
+}
+
+// count reads a counter.
+func count(c prometheus.Counter) float64 {
+	var m dto.Metric
+	if err := c.Write(&m); err != nil {
+		panic(err)
+	}
+	return m.GetCounter().GetValue()
 }

@@ -1,0 +1,141 @@
+package xds
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"math/big"
+	"net"
+	"slices"
+	"testing"
+	"time"
+
+	clusterservicev3 "github.com/envoyproxy/go-control-plane/envoy/service/cluster/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+)
+
+// selfSigned returns both ends of a TLS connection to 127.0.0.1.
+func selfSigned() (server, client *tls.Config) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		panic(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		panic(err)
+	}
+	certificate, err := x509.ParseCertificate(der)
+	if err != nil {
+		panic(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(certificate)
+	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, MinVersion: tls.VersionTLS12},
+		&tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13}
+}
+
+// Over a real connection: TLS, token, one response, and the refusal of what is not served.
+func TestServe(t *testing.T) {
+	serverTLS, clientTLS := selfSigned()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newServer(Config{})
+	s.SetProxy(sidecar("web"))
+	ctx, cancel := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(ctx, listener, serverTLS) }()
+
+	conn, err := grpc.NewClient(listener.Addr().String(), grpc.WithTransportCredentials(credentials.NewTLS(clientTLS)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	ads := discoveryv3.NewAggregatedDiscoveryServiceClient(conn)
+	tokened := metadata.AppendToOutgoingContext(t.Context(), tokenHeader, "token-web")
+
+	stream, err := ads.DeltaAggregatedResources(tokened)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.Send(&request{Node: node40("web"), TypeUrl: typeURLs[clusters]}); err != nil {
+		t.Fatal(err)
+	}
+	response, err := stream.Recv()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := describe(response), "CDS +app +out~db"; got != want {
+		t.Errorf("received %s, want %s", got, want)
+	}
+
+	all, err := ads.StreamAggregatedResources(tokened)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := all.Recv(); status.Code(err) != codes.InvalidArgument {
+		t.Errorf("state of the world: %v, want InvalidArgument", err)
+	}
+	perType, err := clusterservicev3.NewClusterDiscoveryServiceClient(conn).DeltaClusters(tokened)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := perType.Recv(); status.Code(err) != codes.Unimplemented {
+		t.Errorf("service of one type: %v, want Unimplemented", err)
+	}
+	cancel()
+	if err := <-served; err != context.Canceled {
+		t.Errorf("served: %v, want %v", err, context.Canceled)
+	}
+	if _, err := stream.Recv(); err == nil {
+		t.Error("the stream outlived its server")
+	}
+}
+
+// What is encoded by hand is what the library would encode.
+func TestEncode(t *testing.T) {
+	items := []item{
+		{name: "a", version: "1", body: []byte("body of a")},
+		{name: "b", version: "2", body: make([]byte, 300)},
+		{name: "c", version: "3"},
+	}
+	for k := range typeURLs {
+		message := encode(kind(k), "nonce", items, []string{"gone", "too"})
+		bytes, err := proto.Marshal(message)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := cap(message.ProtoReflect().GetUnknown()); len(bytes) != want {
+			t.Errorf("%d bytes, room for %d: the size was computed wrong", len(bytes), want)
+		}
+		var got discoveryv3.DeltaDiscoveryResponse
+		if err := proto.Unmarshal(bytes, &got); err != nil {
+			t.Fatal(err)
+		}
+		if got.TypeUrl != typeURLs[k] || got.Nonce != "nonce" || !slices.Equal(got.RemovedResources, []string{"gone", "too"}) {
+			t.Errorf("decoded %v", &got)
+		}
+		for i, r := range got.Resources {
+			if r.Name != items[i].name || r.Version != items[i].version || r.GetResource().GetTypeUrl() != typeURLs[k] ||
+				!slices.Equal(r.GetResource().GetValue(), items[i].body) {
+				t.Errorf("resource %d: decoded %v", i, r)
+			}
+		}
+		if len(got.ProtoReflect().GetUnknown()) > 0 {
+			t.Error("decoded with unknown fields")
+		}
+	}
+}

@@ -134,8 +134,11 @@ func egressBind(gateway *Instance, ingress Bind) (Bind, string) {
 	if reason != "" {
 		return Bind{}, "tagged address egress: " + reason
 	}
-	if egress == ingress {
-		return Bind{}, "tagged address egress is the gateway's own address: want another port"
+	if egress.Port == ingress.Port && (egress.Address == ingress.Address || everywhere(egress) || everywhere(ingress)) {
+		return Bind{}, "tagged address egress is where the gateway listens for peers: want another port"
 	}
 	return egress, ""
 }
+
+// everywhere tells whether a bind takes every address of the machine.
+func everywhere(b Bind) bool { return b.Address == "0.0.0.0" || b.Address == "::" }

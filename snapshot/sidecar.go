@@ -81,17 +81,13 @@ func inboundOf(r *reader, instance *Instance) (*Inbound, string) {
 		return nil, reason
 	}
 	proxy := instance.Service.Proxy
-	host := cmp.Or(proxy.LocalServiceAddress, "127.0.0.1")
-	if host == "localhost" {
-		host = "127.0.0.1"
-	}
 	port := proxy.LocalServicePort
 	if port == 0 {
 		if port = destinationPort(r, instance); port == 0 {
 			return nil, fmt.Sprintf("no LocalServicePort, and no instance of %s with a port on node %s", proxy.DestinationServiceName, instance.Node)
 		}
 	}
-	app, reason := bind(host, port)
+	app, reason := bind(cmp.Or(proxy.LocalServiceAddress, "127.0.0.1"), port)
 	if reason != "" {
 		return nil, "local service: " + reason
 	}
@@ -132,15 +128,22 @@ func listenAddress(instance *Instance) (Bind, string) {
 		}
 		port = cmp.Or(number(proxy.Config["bind_port"]), port)
 	}
-	return bind(host, port)
+	address, reason := bind(host, port)
+	if reason != "" {
+		reason += "; bind_address and bind_port can say where"
+	}
+	return address, reason
 }
 
 // bind returns an address and port as an Envoy can bind or dial it, or why it cannot.
 func bind(host string, port int) (Bind, string) {
+	if host == "localhost" {
+		host = "127.0.0.1"
+	}
 	ip, err := netip.ParseAddr(host)
 	switch {
 	case err != nil || ip.Zone() != "":
-		return Bind{}, fmt.Sprintf("address %q: want an IP address; bind_address can name one", host)
+		return Bind{}, fmt.Sprintf("address %q: want an IP address", host)
 	case port < 1 || port > 65535:
 		return Bind{}, fmt.Sprintf("port %d: want 1 to 65535", port)
 	}

@@ -18,7 +18,7 @@ import (
 
 func TestSecretIsExchangedOnceAmongFifty(t *testing.T) {
 	east := newCluster(t, "east")
-	client, decoded := rawClient(t, east.token("west"))
+	client, decoded := rawClient(t, east, east.token("west"))
 	var mu sync.Mutex
 	var secrets, refused []string
 	var tries sync.WaitGroup
@@ -56,21 +56,21 @@ func TestRefusedSecretsSayWhy(t *testing.T) {
 	const text = "invalid peering establishment secret"
 
 	later := func(d time.Duration) { clock.Lock(); defer clock.Unlock(); now = now.Add(d) }
-	client, first := rawClient(t, east.token("west"))
+	client, first := rawClient(t, east, east.token("west"))
 	later(time.Minute)
 	require.Equal(t, text, exchangeError(client, first.PeerID, uuid.NewString()))
 	require.Equal(t, text, exchangeError(client, uuid.NewString(), first.EstablishmentSecret))
 	require.Equal(t, text, exchangeError(client, "no uuid", first.EstablishmentSecret))
 	require.Equal(t, text, exchangeError(client, first.PeerID, ""))
 
-	_, second := rawClient(t, east.token("west"))
+	_, second := rawClient(t, east, east.token("west"))
 	require.Contains(t, exchangeError(client, first.PeerID, first.EstablishmentSecret), "token "+first.ID+" was replaced by a newer one at ")
 
 	require.NoError(t, east.RevokeToken(t.Context(), second.ID))
 	require.Contains(t, exchangeError(client, second.PeerID, second.EstablishmentSecret), "token "+second.ID+" was revoked at ")
 
 	later(time.Minute)
-	_, third := rawClient(t, east.token("west"))
+	_, third := rawClient(t, east, east.token("west"))
 	later(24*time.Hour + time.Second)
 	require.Contains(t, exchangeError(client, third.PeerID, third.EstablishmentSecret), "token "+third.ID+" expired at ")
 	require.Contains(t, east.Status("west").Reason, "expired at ")
@@ -99,7 +99,7 @@ func TestSecretsAreStoredAsHashes(t *testing.T) {
 // What a dialer is told when its stream is refused, also when it has sent its subscriptions without waiting.
 func TestStreamsAreRefusedWithTheirReason(t *testing.T) {
 	east := newCluster(t, "east")
-	client, decoded := rawClient(t, east.token("west"))
+	client, decoded := rawClient(t, east, east.token("west"))
 	secret := exchange(t, client, decoded)
 	dialing := snapshot.Peer{Name: "dialed", ID: uuid.NewString(), Role: snapshot.Dialer, State: snapshot.Establishing}
 	ended := snapshot.Peer{Name: "ended", ID: uuid.NewString(), Role: snapshot.Acceptor, State: snapshot.Terminated}
@@ -164,12 +164,12 @@ func TestFirstRequestMustBeASubscription(t *testing.T) {
 // A stream secret is pending until it is used; then the former one is void.
 func TestPendingSecretReplacesTheActiveOne(t *testing.T) {
 	east := newCluster(t, "east")
-	client, first := rawClient(t, east.token("west"))
+	client, first := rawClient(t, east, east.token("west"))
 	one := exchange(t, client, first)
 	openRaw(t, client, first.PeerID, one).next("a subscription", func(m *wire.ReplicationMessage) bool { return m.GetRequest() != nil })
 	require.Equal(t, "dc9", east.store.World().Peer("west").RemoteDatacenter)
 
-	_, second := rawClient(t, east.token("west"))
+	_, second := rawClient(t, east, east.token("west"))
 	require.Equal(t, first.PeerID, second.PeerID)
 	two := exchange(t, client, second)
 	openRaw(t, client, first.PeerID, one).next("the active secret still works", func(m *wire.ReplicationMessage) bool { return m.GetRequest() != nil })
@@ -179,7 +179,7 @@ func TestPendingSecretReplacesTheActiveOne(t *testing.T) {
 
 func TestNewerStreamReplacesTheOlder(t *testing.T) {
 	east := newCluster(t, "east")
-	client, decoded := rawClient(t, east.token("west"))
+	client, decoded := rawClient(t, east, east.token("west"))
 	secret := exchange(t, client, decoded)
 	older := openRaw(t, client, decoded.PeerID, secret)
 	older.next("a subscription", func(m *wire.ReplicationMessage) bool { return m.GetRequest() != nil })

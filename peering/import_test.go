@@ -80,7 +80,9 @@ func TestEveryResponseIsAnsweredOnceAndInOrder(t *testing.T) {
 		{"endless text", base(func(r *wire.Response) {
 			r.Resource = value(serviceSet(plainInstance("db", func(n *wire.CheckServiceNode) { n.Service.Tags = []string{strings.Repeat("x", 70<<10)} })))
 		}), 3, "want at most 65536"},
-		{"over 4 MiB", base(func(r *wire.Response) { r.Resource = &anypb.Any{TypeUrl: wire.TypeService, Value: make([]byte, 4<<20+1)} }), 8, "want at most 4194304"},
+		{"over 4 MiB", base(func(r *wire.Response) {
+			r.Resource = &anypb.Any{TypeUrl: wire.TypeService, Value: make([]byte, 4<<20+1)}
+		}), 8, "want at most 4194304"},
 		{"bundle without roots", base(func(r *wire.Response) {
 			r.ResourceURL, r.Resource = wire.TypeTrustBundle, &anypb.Any{TypeUrl: wire.TypeTrustBundle}
 		}), 3, "trust domain"},

@@ -42,6 +42,11 @@ type cluster struct {
 
 // newCluster returns a cluster that listens on loopback. change may alter its configuration.
 func newCluster(t testing.TB, name string, change ...func(*Config)) *cluster {
+	return newClusterOn(t, name, nil, change...)
+}
+
+// newClusterOn returns a cluster that listens on listener; nil is loopback.
+func newClusterOn(t testing.TB, name string, listener net.Listener, change ...func(*Config)) *cluster {
 	id := uuid.NewString()
 	c := &cluster{t: t, name: name, trustDomain: id + ".consul"}
 	c.store = newMemory(snapshot.Event{Key: snapshot.NewKey(snapshot.TableCluster, ""), Object: &snapshot.Cluster{
@@ -54,15 +59,20 @@ func newCluster(t testing.TB, name string, change ...func(*Config)) *cluster {
 		Save: func(context.Context, []byte) error { return nil },
 	})
 	require.NoError(t, err)
-	c.start(change...)
+	c.startOn(listener, change...)
 	return c
 }
 
-// start runs a Service on the cluster's store: a first one, or the next after stop.
-func (c *cluster) start(change ...func(*Config)) {
+func (c *cluster) start(change ...func(*Config)) { c.startOn(nil, change...) }
+
+// startOn runs a Service on the cluster's store: a first one, or the next after stop.
+func (c *cluster) startOn(listener net.Listener, change ...func(*Config)) {
 	t := c.t
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
+	var err error
+	if listener == nil {
+		listener, err = net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+	}
 	certificate, err := c.ca.ServerCertificate([]string{sni.PeeringServer("dc1", c.trustDomain)}, nil)
 	require.NoError(t, err)
 	log := logrus.New()

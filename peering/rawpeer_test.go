@@ -48,7 +48,7 @@ func newRawPeer(t testing.TB, stream messageStream) *rawPeer {
 }
 
 // rawClient returns a client of a cluster's peering port, as a token tells to make it.
-func rawClient(t testing.TB, given redact.String) (wire.PeerStreamServiceClient, token) {
+func rawClient(t testing.TB, c *cluster, given redact.String) (wire.PeerStreamServiceClient, token) {
 	decoded, err := decodeToken(given)
 	require.NoError(t, err)
 	roots := x509.NewCertPool()
@@ -56,7 +56,8 @@ func rawClient(t testing.TB, given redact.String) (wire.PeerStreamServiceClient,
 		roots.AppendCertsFromPEM([]byte(root))
 	}
 	transport := credentials.NewTLS(&tls.Config{RootCAs: roots, ServerName: decoded.ServerName})
-	conn, err := grpc.NewClient(decoded.ServerAddresses[0], grpc.WithTransportCredentials(transport))
+	conn, err := grpc.NewClient("passthrough:///"+decoded.ServerAddresses[0], grpc.WithTransportCredentials(transport),
+		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) { return c.Dial(ctx, "tcp", address) }))
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
 	return wire.NewPeerStreamServiceClient(conn), decoded
@@ -72,7 +73,7 @@ func exchange(t testing.TB, client wire.PeerStreamServiceClient, decoded token) 
 // dialRaw opens a stream to acceptor as the peer it calls name, with a new token, and subscribes to nothing.
 func dialRaw(t testing.TB, acceptor *cluster, name string) (*rawPeer, token) {
 	t.Helper()
-	client, decoded := rawClient(t, acceptor.token(name))
+	client, decoded := rawClient(t, acceptor, acceptor.token(name))
 	return openRaw(t, client, decoded.PeerID, exchange(t, client, decoded)), decoded
 }
 

@@ -87,6 +87,10 @@ func (o *bootstrapOptions) run(cmd *cobra.Command, c *connection, runs bool, arg
 	if err != nil {
 		return err
 	}
+	var info api.BootstrapInfo
+	if err := client.read(ctx, "/isthmus/v1/bootstrap-info", nil, &info); err != nil {
+		return fmt.Errorf("bootstrap info: %w", err)
+	}
 	node, err := o.node(ctx, cmd, client)
 	if err != nil {
 		return err
@@ -100,7 +104,7 @@ func (o *bootstrapOptions) run(cmd *cobra.Command, c *connection, runs bool, arg
 	if cfg.Admin, cfg.Metrics, err = o.endpoints(node.ID); err != nil {
 		return err
 	}
-	if cfg.XDS, err = o.xds(ctx, client, node.ID); err != nil {
+	if cfg.XDS, err = o.xds(ctx, client, info, node.ID); err != nil {
 		return err
 	}
 	text, err := bootstrap.Bootstrap(cfg)
@@ -190,11 +194,7 @@ func (o *bootstrapOptions) endpoints(id string) (admin, metrics bootstrap.Endpoi
 }
 
 // xds returns where the xDS server is, as the flags or else the server say, and the proxy's token.
-func (o *bootstrapOptions) xds(ctx context.Context, client *client, id string) (bootstrap.XDS, error) {
-	var info api.BootstrapInfo
-	if err := client.read(ctx, "/isthmus/v1/bootstrap-info", nil, &info); err != nil {
-		return bootstrap.XDS{}, fmt.Errorf("proxy %s: bootstrap info: %w", id, err)
-	}
+func (o *bootstrapOptions) xds(ctx context.Context, client *client, info api.BootstrapInfo, id string) (bootstrap.XDS, error) {
 	xds := bootstrap.XDS{Addresses: []string{info.XDSAddress}, CAPEM: info.XDSCAPEM, SAN: info.XDSServerName}
 	if len(o.xdsAddresses) > 0 {
 		xds.Addresses = o.xdsAddresses

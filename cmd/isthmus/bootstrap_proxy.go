@@ -129,7 +129,7 @@ func (o *gatewayOptions) registerWith(ctx context.Context, client *client, proxy
 	if err != nil {
 		return err
 	}
-	if _, err := client.do(ctx, request{method: http.MethodPut, path: "/v1/agent/service/register", body: config.EncodeService(service)}); err != nil {
+	if _, err := client.do(ctx, request{method: http.MethodPut, path: "/v1/agent/service/register", body: registration(service)}); err != nil {
 		return fmt.Errorf("gateway %s: %w", service.ID, err)
 	}
 	return nil

@@ -153,8 +153,15 @@ func (c *client) open(ctx context.Context, r request, body io.Reader) (io.ReadCl
 	}
 	defer response.Body.Close()
 	text, _ := io.ReadAll(io.LimitReader(response.Body, 64<<10)) // the status says enough
-	return nil, statusError{response.StatusCode, strings.TrimSpace(string(text))}
+	said := strings.TrimSpace(string(text))
+	if said == noConsulPath && strings.HasPrefix(r.path, "/isthmus/") {
+		said = fmt.Sprintf("server %s is a Consul, which has nothing like it: want an isthmus", c.base.Host)
+	}
+	return nil, statusError{response.StatusCode, said}
 }
+
+// noConsulPath is all that a Consul says of a path that it does not have.
+const noConsulPath = "Invalid URL path: not a recognized HTTP API endpoint"
 
 // operatorTokenName is the file in the server's data directory that holds the first operator's token.
 const operatorTokenName = "operator.token"

@@ -48,7 +48,7 @@ func newRegisterCommand(c *connection) *cobra.Command {
 			return err
 		}
 		for _, service := range services {
-			if _, err := client.do(cmd.Context(), request{method: http.MethodPut, path: "/v1/agent/service/register", body: config.EncodeService(service)}); err != nil {
+			if _, err := client.do(cmd.Context(), request{method: http.MethodPut, path: "/v1/agent/service/register", body: registration(service)}); err != nil {
 				return fmt.Errorf("service %s: %w", service.ID, err)
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "Registered service: %s\n", service.Name)
@@ -61,6 +61,18 @@ func newRegisterCommand(c *connection) *cobra.Command {
 		return nil
 	}
 	return cmd
+}
+
+// registration returns the body that registers a service. A sidecar's ID is left out: it follows from the service's, and
+// a Consul refuses to be told it.
+func registration(service *config.Service) map[string]any {
+	body := config.EncodeService(service)
+	if connect, ok := body["Connect"].(map[string]any); ok {
+		if sidecar, ok := connect["SidecarService"].(map[string]any); ok {
+			delete(sidecar, "ID")
+		}
+	}
+	return body
 }
 
 // serviceFlags describe a service where no file does.

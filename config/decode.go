@@ -84,6 +84,10 @@ func (d *decoder) member(values map[string]any, f *field, value *node, at string
 }
 
 func (d *decoder) unknown(m *member, fields []field, path string) {
+	if d.full() {
+		d.more++ // without looking for what was meant, which takes longer than all the rest
+		return
+	}
 	at := join(path, clip(m.key))
 	d.lines[at] = m.line
 	if near := nearest(m.key, names(fields)); near != "" {

@@ -49,6 +49,7 @@ type report struct {
 	lines            map[string]int  // where each field stands, by its path
 	broken           map[string]bool // paths of values that are of the wrong kind: nothing can be said of what is in them
 	errs             []*Error
+	more             int // errors that are not in errs
 }
 
 func newReport(file string, root *node) *report {
@@ -63,10 +64,17 @@ func (r *report) errorf(path, format string, args ...any) {
 			return
 		}
 	}
-	if len(r.errs) < maxErrors && !slices.ContainsFunc(r.errs, func(e *Error) bool { return e.Field == path && path != "" }) {
+	switch {
+	case r.full():
+		r.more++
+	case path != "" && slices.ContainsFunc(r.errs, func(e *Error) bool { return e.Field == path }):
+	default:
 		r.errs = append(r.errs, &Error{File: r.file, Line: r.lineOf(path), Kind: r.kind, Name: r.name, Field: path, Msg: fmt.Sprintf(format, args...)})
 	}
 }
+
+// full tells whether further errors are only counted.
+func (r *report) full() bool { return len(r.errs) >= maxErrors }
 
 // missing notes that there is nothing at path, unless there was and it could not be read.
 func (r *report) missing(path, want string) {
@@ -99,20 +107,27 @@ func parent(path string) string {
 }
 
 // An errorList joins the errors of several reports.
-type errorList struct{ errs []error }
+type errorList struct {
+	errs []error
+	more int
+}
 
 // add takes the errors of a report in the order of their lines.
 func (l *errorList) add(r *report) {
 	slices.SortStableFunc(r.errs, func(a, b *Error) int { return cmp.Compare(a.Line, b.Line) })
+	l.more += r.more
 	for _, err := range r.errs {
+		if len(l.errs) == maxErrors {
+			l.more++
+			continue
+		}
 		l.errs = append(l.errs, err)
 	}
 }
 
 func (l *errorList) join() error {
-	if len(l.errs) > maxErrors {
-		more := len(l.errs) - maxErrors
-		l.errs = append(l.errs[:maxErrors:maxErrors], fmt.Errorf("and %d more errors", more))
+	if l.more > 0 {
+		l.errs = append(l.errs, fmt.Errorf("and %d more errors", l.more))
 	}
 	return errors.Join(l.errs...)
 }

@@ -89,7 +89,7 @@ var (
 			{name: "ParsedFromCheck", is: boolean},
 		}},
 	}}
-	accessLogs = field{name: "AccessLogs", is: object, does: kept, note: "Envoys write no access log", sub: []field{
+	accessLogs = field{name: "AccessLogs", is: object, does: kept, note: "Envoys log connections to standard output, in a form of ours", sub: []field{
 		{name: "Enabled", is: boolean},
 		{name: "DisableListenerLogs", is: boolean},
 		{name: "Type"},

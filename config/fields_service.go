@@ -66,10 +66,10 @@ var proxyConfig = append([]field{
 	{name: "envoy_gateway_bind_tagged_addresses", is: boolean, does: refused, note: ofGateway},
 	{name: "envoy_gateway_bind_addresses", is: object, does: refused, note: ofGateway},
 	{name: "envoy_gateway_no_default_bind", is: boolean, does: refused, note: ofGateway},
-	inConfig("envoy_gateway_remote_tcp_enable_keepalive", boolean, "connections between gateways have the kernel's defaults"),
-	inConfig("envoy_gateway_remote_tcp_keepalive_time", integer, "connections between gateways have the kernel's defaults"),
-	inConfig("envoy_gateway_remote_tcp_keepalive_interval", integer, "connections between gateways have the kernel's defaults"),
-	inConfig("envoy_gateway_remote_tcp_keepalive_probes", integer, "connections between gateways have the kernel's defaults"),
+	inConfig("envoy_gateway_remote_tcp_enable_keepalive", boolean, "idle connections to peers are probed anyway"),
+	inConfig("envoy_gateway_remote_tcp_keepalive_time", integer, "idle connections to peers are probed anyway"),
+	inConfig("envoy_gateway_remote_tcp_keepalive_interval", integer, "idle connections to peers are probed anyway"),
+	inConfig("envoy_gateway_remote_tcp_keepalive_probes", integer, "idle connections to peers are probed anyway"),
 }, listenerKeys...)
 
 // upstreamConfig spells its keys in snake_case, as Config does everywhere.
@@ -149,7 +149,7 @@ var checkFields = []field{
 	{name: "UDP", does: refused, note: "UDP checks are not supported: want TCP, HTTP, TTL or AliasService"},
 	{name: "GRPC", does: refused, note: "gRPC checks are not supported: want TCP, HTTP, TTL or AliasService"},
 	{name: "GRPCUseTLS", is: boolean, does: refused, note: "gRPC checks are not supported: want TCP, HTTP, TTL or AliasService"},
-	{name: "H2PING", does: refused, also: []string{"h2ping"}, note: "HTTP/2 ping checks are not supported: want TCP, HTTP, TTL or AliasService"},
+	{name: "H2PING", does: refused, note: "HTTP/2 ping checks are not supported: want TCP, HTTP, TTL or AliasService"},
 	{name: "H2PingUseTLS", is: boolean, does: refused, also: []string{"h2ping_use_tls"}, note: "HTTP/2 ping checks are not supported: want TCP, HTTP, TTL or AliasService"},
 	{name: "OSService", does: refused, note: "checks of the operating system are not supported: want TCP, HTTP, TTL or AliasService"},
 	{name: "ScriptArgs", is: texts, does: refused, also: []string{"Args"}, note: noCommands},

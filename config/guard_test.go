@@ -122,3 +122,25 @@ func TestByteOrderMarkAndCarriageReturns(t *testing.T) {
 		}
 	}
 }
+
+// TestManyWrongFields: what is wrong in many places of a file costs no more than what is right.
+func TestManyWrongFields(t *testing.T) {
+	var fields, checks strings.Builder
+	for i := range 10_000 {
+		fmt.Fprintf(&fields, `"Descripton%d":1,`, i)
+	}
+	for range 10_000 {
+		checks.WriteString(`{"TTL":"1s","OutputMaxSize":1},`)
+	}
+	start := time.Now()
+	_, err := ParseEntry("", []byte(`{"Kind":"mesh",`+strings.TrimSuffix(fields.String(), ",")+`}`))
+	if err == nil || !strings.HasSuffix(err.Error(), "and 9900 more errors") {
+		t.Errorf("got %.300v", err)
+	}
+	if service, err := ParseRegistration([]byte(`{"Name":"a","Check":[` + strings.TrimSuffix(checks.String(), ",") + `]}`)); err != nil || len(service.Kept) != 10_000 {
+		t.Errorf("got %.300v", err)
+	}
+	if took := time.Since(start); took > time.Second*slack {
+		t.Errorf("took %v", took)
+	}
+}

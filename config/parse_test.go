@@ -40,10 +40,10 @@ func TestAllErrors(t *testing.T) {
 		t.Fatalf("got %d entries and %v", len(entries), err)
 	}
 	all := err.(interface{ Unwrap() []error }).Unwrap()
-	if len(all) != maxErrors {
-		t.Errorf("got %d errors, want %d", len(all), maxErrors)
+	if len(all) != maxErrors+1 || all[maxErrors].Error() != "and 50 more errors" {
+		t.Errorf("got %d errors, want %d: %v", len(all), maxErrors, all[len(all)-1])
 	}
-	for i, err := range all {
+	for i, err := range all[:maxErrors] {
 		var each *Error
 		if !errors.As(err, &each) || each.Line != i+2 || each.File != "f.hcl" {
 			t.Fatalf("error %d: %v", i, err)

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -115,15 +116,16 @@ func (d *decoder) service(values map[string]any, at string) *Service {
 func (d *decoder) moveChecks(values map[string]any, at string) {
 	more, _ := values["Check"].([]any)
 	checks, _ := values["Checks"].([]any)
+	from, to := join(at, "Check")+"[", join(at, "Checks")+"["
 	for i := range more {
-		from := fmt.Sprintf("%s[%d]", join(at, "Check"), i)
-		to := fmt.Sprintf("%s[%d]", join(at, "Checks"), len(checks)+i)
-		d.lines[to] = d.lines[from]
-		for path, value := range d.kept {
-			if rest, ok := strings.CutPrefix(path, from); ok {
-				d.kept[to+rest] = value
-				delete(d.kept, path)
-			}
+		d.lines[fmt.Sprintf("%s%d]", to, len(checks)+i)] = d.lines[fmt.Sprintf("%s%d]", from, i)]
+	}
+	for path, value := range d.kept {
+		if rest, ok := strings.CutPrefix(path, from); ok {
+			index, rest, _ := strings.Cut(rest, "]")
+			i, _ := strconv.Atoi(index) // listed by the decoder
+			d.kept[fmt.Sprintf("%s%d]%s", to, len(checks)+i, rest)] = value
+			delete(d.kept, path)
 		}
 	}
 	delete(values, "Check")

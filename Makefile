@@ -16,6 +16,10 @@ bin/isthmus: $(GOFILES)
 envoy: ## get the reference Envoy into the user's cache, unless $ISTHMUS_ENVOY or PATH has one
 	@[ -n "$$ISTHMUS_ENVOY" ] || command -v envoy >/dev/null || e2e/get-envoy.sh $(ENVOY_VERSION)
 
+consul: ## build Consul 1.15.3 and 1.13.9 into the user's cache, for the tests
+	@e2e/get-consul.sh 1.15.3
+	@e2e/get-consul.sh 1.13.9
+
 demo: build envoy ## two clusters, four Envoys, one peered TCP service, on this machine
 	./bin/isthmus demo
 
@@ -24,7 +28,7 @@ test: lint unit e2e ## everything that CI runs: lint, unit tests with the race d
 unit: envoy ## unit, golden and property tests, with the race detector
 	@set -o pipefail; $(GO) test -race -timeout 20m -json $$($(GO) list ./... | grep -v /e2e) | $(GO) run ./internal/testcount
 
-e2e: build envoy ## black-box tests on real Envoys; in network namespaces when root
+e2e: build envoy consul ## black-box tests on real Envoys; in network namespaces when root
 	@set -o pipefail; $(GO) test -count=1 -timeout 40m -json ./e2e/... | $(GO) run ./internal/testcount
 
 golden: ## rewrite the expected parts of golden cases; read the diff before you commit it
@@ -43,4 +47,4 @@ fuzz: ## run each fuzz test for FUZZTIME (20s)
 bench: ## the numbers of the README: ratios against anchors measured in the same run
 	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 30m ./xds/... ./snapshot/...
 
-.PHONY: help build envoy demo test unit e2e golden lint fuzz bench
+.PHONY: help build envoy consul demo test unit e2e golden lint fuzz bench

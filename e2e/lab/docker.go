@@ -33,7 +33,8 @@ func StopEngine() {
 const image = "isthmus-e2e-envoy:test"
 
 // NewDocker returns a lab whose Envoys run in containers. Each host has a bridge network, isolated from the others;
-// gateways are in one more, which is where they meet. Control planes and applications run beside the engine, which
+// gateways are in one more, which is where they meet and
+// where sidecars dial them. Control planes and applications run beside the engine, which
 // reaches all networks. No engine is a failure.
 func NewDocker(t *testing.T) *Lab {
 	t.Helper()
@@ -149,11 +150,15 @@ func (d *containers) envoy(e *Envoy, args []string) *Process {
 		network[3] = host.Sidecar
 	}
 	create := append([]string{"create", "--rm", "--name", name, "--volume", dir + ":" + dir}, network...)
-	create = append(append(create, image, "--config-path", dir+"/envoy.json", "--drain-strategy", "immediate", "--drain-time-s", "8", "--parent-shutdown-time-s", "12", "--concurrency", "1"), envoyFlags...)
+	create = append(append(create, image, "--config-path", dir+"/envoy.json", "--drain-strategy", "immediate", "--drain-time-s", "8", "--parent-shutdown-time-s", "12", "--disable-hot-restart", "--concurrency", "1"), envoyFlags...)
 	d.run(create...)
 	t.Cleanup(func() { _, _ = run("docker", "rm", "--force", name) }) // it is gone when all went well
-	if gateway {
+	switch {
+	case gateway:
 		d.run("network", "connect", "--ip", host.WAN, d.prefix+"-wan", name)
+	case !joined:
+		// Callers dial other clusters' gateways from here; what listens here does so on the cluster's network only.
+		d.run("network", "connect", "--ip", fmt.Sprintf("10.98.99.%d", 100+len(d.pods)), d.prefix+"-wan", name)
 	}
 	p := d.lab.start("container "+e.Name+"@"+host.Name, exec.Command("docker", "start", "--attach", name))
 	if !gateway && !joined {

@@ -205,7 +205,7 @@ var sidecarFields = append([]field{
 var serviceFields = append([]field{
 	{name: "Connect", is: object, note: "the service in the mesh", sub: []field{
 		{name: "Native", is: boolean, note: "the application speaks mTLS itself"},
-		{name: "SidecarService", is: object, bare: true, note: "a sidecar, registered beside the service", sub: sidecarFields},
+		{name: "SidecarService", is: object, bare: true, note: "a sidecar, registered beside the service under its name and ID with -sidecar-proxy; has its Tags and Meta, and its Address if that is not loopback", sub: sidecarFields},
 	}},
 }, plainServiceFields...)
 

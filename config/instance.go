@@ -18,7 +18,11 @@ func (s *Service) finish(d *decoder, at string) {
 	if s.Name == "" {
 		d.missing(join(at, "Name"), "the name of the service")
 	} else {
-		d.check(join(at, "Name"), CheckServiceName(s.Name))
+		name := s.Name
+		if s.Kind == KindSidecar { // its name is in no server name, so it may be longer by what Consul's tools append
+			name = strings.TrimSuffix(name, sidecarSuffix)
+		}
+		d.check(join(at, "Name"), CheckServiceName(name))
 	}
 	if s.ID == "" {
 		s.ID = s.Name

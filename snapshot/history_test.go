@@ -157,6 +157,13 @@ func drawExports(t *rapid.T) Event {
 			Consumers: []config.Consumer{{Peer: somePeers.Draw(t, "peer")}},
 		})
 	}
+	if rapid.IntRange(0, 5).Draw(t, "bulk") == 0 {
+		for i := range rapid.IntRange(few, few+4).Draw(t, "more") {
+			exports.Services = append(exports.Services, config.ExportedService{
+				Name: fmt.Sprintf("bulk-%d", i), Consumers: []config.Consumer{{Peer: "east"}},
+			})
+		}
+	}
 	return entry(exports)
 }
 

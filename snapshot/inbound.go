@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/isthmus-mesh/isthmus/config"
 	"github.com/isthmus-mesh/isthmus/sni"
@@ -47,12 +48,10 @@ func unusable(peer *Peer, cluster *Cluster) string {
 		return "the peering is being deleted"
 	case peer.State == Terminated:
 		return "the peer ended the peering"
-	case peer.TrustDomain == "" || len(peer.Roots) == 0:
-		return "the peering is not established yet: want the peer's trust bundle"
-	case peer.TrustDomain == cluster.TrustDomain:
-		return "the peer claims our own trust domain"
 	case !peer.Usable():
-		return "the peer is not usable in state " + string(peer.State)
+		return "the peering is not established yet: want the peer's trust bundle"
+	case strings.EqualFold(peer.TrustDomain, cluster.TrustDomain):
+		return "the peer claims our own trust domain"
 	}
 	return ""
 }

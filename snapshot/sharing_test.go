@@ -210,3 +210,33 @@ func TestNothingLeaks(t *testing.T) {
 		t.Errorf("heap grew from %d to %d bytes", heap, afterHeap)
 	}
 }
+
+// What was handed out may be read, and translated once, while the next update is derived: the race detector watches.
+func TestReadWhileUpdating(t *testing.T) {
+	f := mesh()
+	stop, ended := make(chan struct{}), make(chan struct{})
+	view, gateway := f.sidecar("db-1"), f.gateway("gw-1")
+	go func() {
+		defer close(ended)
+		for {
+			for i, chain := range view.Chains {
+				chain.Do(func() any { return chain.ServerName })
+				view.Authz[i].Do(func() any { return len(view.Authz[i].Roots) })
+			}
+			for _, export := range gateway.Exports {
+				export.Do(func() any { return export.Peer })
+			}
+			dump(view)
+			select {
+			case <-stop:
+				return
+			default:
+			}
+		}
+	}()
+	for i := range 20 {
+		f.apply(i%5 == 0, entry(intentions("db", allow("web", ""), allow(fmt.Sprint("job", i), "east"))), service(fmt.Sprint("s", i)))
+	}
+	close(stop)
+	<-ended
+}

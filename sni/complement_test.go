@@ -66,7 +66,8 @@ func TestComplementOfAThousand(t *testing.T) {
 		names = append(names, fmt.Sprintf("service-%d-%s", i*7919%1000, strings.Repeat("x", i%40)))
 	}
 	compiled := complementOf(t, names)
-	for _, name := range names {
+	for i := 0; i < len(names); i += 20 {
+		name := names[i]
 		for _, try := range []string{name, name + "x", name[:len(name)-1], "x" + name} {
 			if got, want := compiled.MatchString(try), admits(names, try); got != want {
 				t.Fatalf("%q matches %v, want %v", try, got, want)

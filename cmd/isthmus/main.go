@@ -76,6 +76,8 @@ func rootCommand() *cobra.Command {
 		newStatusCommand(),
 		newProxiesCommand(),
 		newWhyCommand(),
+		newCheckCommand(),
+		newDebugCommand(),
 		newVersionCommand(),
 	)
 	return root

@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 }
 
 // patience is how long a script waits for what must happen.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // TestScripts runs whole sessions of the command line, against real servers and Envoys. A new one: a file in
 // testdata/script whose comment says what it shows; UPDATE_GOLDEN=1 rewrites the outputs that `cmp` compares. Beyond the

@@ -194,11 +194,14 @@ func run(t *testing.T, binary string, arguments []string) <-chan string {
 	return lines
 }
 
-// scrape reads the metrics once Envoy has heard its control plane, which it waits for before it serves anything.
+// scrape reads the metrics once Envoy has heard its control plane, which it waits for before it serves anything, and its
+// workers listen, which it does not tell.
 func scrape(t *testing.T, log <-chan string, base string) string {
 	t.Helper()
 	var seen bytes.Buffer
 	deadline := time.After(30 * time.Second)
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
 	for {
 		select {
 		case line, ok := <-log:
@@ -206,33 +209,40 @@ func scrape(t *testing.T, log <-chan string, base string) string {
 				t.Fatalf("Envoy ended:\n%s", seen.String())
 			}
 			fmt.Fprintln(&seen, line)
-			if strings.Contains(line, "all dependencies initialized") || strings.Contains(line, "starting workers") {
-				status, body := get(t, http.MethodGet, base+"/metrics")
-				if status != 200 {
-					t.Fatalf("GET /metrics: %d", status)
-				}
-				return body
-			}
 		case <-deadline:
 			t.Fatalf("Envoy did not start its workers:\n%s", seen.String())
+		case <-again.C:
+			status, body, err := ask(t, http.MethodGet, base+"/metrics")
+			if err == nil && status == http.StatusOK {
+				return body
+			}
 		}
 	}
 }
 
 func get(t *testing.T, method, url string) (int, string) {
 	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), method, url, nil)
+	status, body, err := ask(t, method, url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return status, body
+}
+
+// ask sends one request as it is written: no redirect is followed, and the path is not cleaned.
+func ask(t *testing.T, method, url string) (int, string, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, method, url, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	response, err := http.DefaultTransport.RoundTrip(request)
 	if err != nil {
-		t.Fatal(err)
+		return 0, "", err
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return response.StatusCode, string(body)
+	return response.StatusCode, string(body), err
 }

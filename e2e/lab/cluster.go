@@ -1,20 +1,16 @@
 package lab
 
 import (
-	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
-	"slices"
 	"strings"
 	"time"
 )
@@ -76,13 +72,21 @@ func (c *Cluster) Get(path string) (string, error) {
 
 // Request sends a request as an operator and returns the status and body of the answer.
 func (c *Cluster) Request(method, path, body string) (int, string, error) {
-	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DialContext: c.dial, DisableKeepAlives: true}}
-	request, err := http.NewRequest(method, "http://"+c.HTTP+path, strings.NewReader(body))
+	token, _ := os.ReadFile(c.DataDir + "/operator.token") // there is none before the first start
+	return c.Host.request(method, "http://"+c.HTTP+path, strings.TrimSpace(string(token)), body)
+}
+
+// request sends a request from a host and returns the status and body of the answer.
+func (h *Host) request(method, url, token, body string) (int, string, error) {
+	dial := func(ctx context.Context, _, address string) (net.Conn, error) { return h.DialOutside(ctx, address) }
+	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}
+	request, err := http.NewRequest(method, url, strings.NewReader(body))
 	if err != nil {
 		return 0, "", err
 	}
-	token, _ := os.ReadFile(c.DataDir + "/operator.token") // there is none before the first start
-	request.Header.Set("X-Consul-Token", strings.TrimSpace(string(token)))
+	if token != "" {
+		request.Header.Set("X-Consul-Token", token)
+	}
 	response, err := client.Do(request)
 	if err != nil {
 		return 0, "", err
@@ -122,14 +126,7 @@ func (c *Cluster) command(args ...string) *exec.Cmd {
 // Do runs a command to its end.
 func (c *Cluster) Do(cmd *exec.Cmd) Result {
 	c.Lab.T.Helper()
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	err := cmd.Run()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		c.Lab.T.Fatalf("%v: %v", cmd.Args, err)
-	}
-	return Result{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
+	return c.Lab.do(cmd)
 }
 
 // CLI runs the CLI against the cluster, which must succeed, and returns what it printed.
@@ -158,22 +155,14 @@ func (c *Cluster) Register(definition string) {
 // waits until it is live.
 func (c *Cluster) Envoy(name string, args ...string) *Envoy {
 	c.Lab.T.Helper()
-	e := &Envoy{Name: name, cluster: c, admin: c.Lab.Path(name+"-"+c.Name) + "/admin"}
+	e := &Envoy{Name: name, lab: c.Lab, host: c.Name, cluster: c, admin: c.Lab.Path(name+"-"+c.Name) + "/admin"}
+	e.dial = dialUnix(e.admin)
 	if err := os.Mkdir(filepath.Dir(e.admin), 0o777); err != nil {
 		c.Lab.T.Fatal(err)
 	}
 	args = append([]string{"envoy-bootstrap", "--xds-addr", c.Host.XDS + ":" + XDSPort, "--admin-socket", e.admin, "--concurrency", "1"}, args...)
 	e.Process = c.Lab.runner.envoy(e, args)
-	c.Lab.Eventually("envoy "+name+"@"+c.Name+" is ready", func() error {
-		if !e.Running() {
-			return errors.New("it has ended")
-		}
-		state, err := e.Admin("/ready")
-		if err == nil && strings.TrimSpace(state) != "LIVE" {
-			err = fmt.Errorf("it is %s", strings.TrimSpace(state))
-		}
-		return err
-	})
+	e.ready()
 	return e
 }
 
@@ -205,75 +194,6 @@ func (c *Cluster) Gateway() *Envoy {
 func (c *Cluster) Sidecar(service string) *Envoy {
 	c.Lab.T.Helper()
 	return c.Envoy("sidecar-"+service, "--sidecar-for", service)
-}
-
-// Envoy is a running Envoy of the lab.
-type Envoy struct {
-	*Process
-	Name    string
-	cluster *Cluster
-	admin   string // unix socket
-}
-
-// Admin asks Envoy's admin interface.
-func (e *Envoy) Admin(path string) (string, error) {
-	return e.admins(http.MethodGet, path)
-}
-
-// Names returns every name that stands in Envoy's own configuration, as JSON has it.
-func (e *Envoy) Names() []string {
-	e.cluster.Lab.T.Helper()
-	dump, err := e.Admin("/config_dump?include_eds")
-	if err != nil {
-		e.cluster.Lab.T.Fatalf("envoy %s: config dump: %v", e.Name, err)
-	}
-	names := map[string]bool{}
-	for _, found := range regexp.MustCompile(`"(?:name|cluster_name|cluster)": "([^"]+)"`).FindAllStringSubmatch(dump, -1) {
-		names[found[1]] = true
-	}
-	return slices.Sorted(maps.Keys(names))
-}
-
-// Post changes something through Envoy's admin interface.
-func (e *Envoy) Post(path string) (string, error) {
-	return e.admins(http.MethodPost, path)
-}
-
-func (e *Envoy) admins(method, path string) (string, error) {
-	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
-		DisableKeepAlives: true,
-		DialContext:       dialUnix(e.admin),
-	}}
-	request, err := http.NewRequest(method, "http://admin"+path, nil)
-	if err != nil {
-		return "", err
-	}
-	response, err := client.Do(request)
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = response.Body.Close() }()
-	body, err := io.ReadAll(response.Body)
-	return string(body), err
-}
-
-// Stat returns the sum of all counters and gauges whose name matches a regular expression.
-func (e *Envoy) Stat(pattern string) int {
-	text, err := e.Admin("/stats?format=json&filter=" + url.QueryEscape(pattern))
-	if err != nil {
-		e.cluster.Lab.T.Fatalf("envoy %s: stats: %v", e.Name, err)
-	}
-	var answer struct{ Stats []struct{ Value any } }
-	if err := json.Unmarshal([]byte(text), &answer); err != nil {
-		e.cluster.Lab.T.Fatalf("envoy %s: stats: %v", e.Name, err)
-	}
-	sum := 0
-	for _, s := range answer.Stats {
-		if n, ok := s.Value.(float64); ok {
-			sum += int(n)
-		}
-	}
-	return sum
 }
 
 // Peer peers two clusters: the acceptor makes a token for name, which the dialer establishes as as.

@@ -250,6 +250,21 @@ func (l *Lab) within(what string, limit time.Duration, check func() error) time.
 	}
 }
 
+// Step runs f as a sub-test, which is what fails when something in f does, and then the test ends. Processes that f starts
+// end with it.
+func (l *Lab) Step(name string, f func()) {
+	whole := l.T
+	whole.Helper()
+	ok := whole.Run(name, func(t *testing.T) {
+		l.T = t
+		f()
+	})
+	l.T = whole
+	if !ok {
+		whole.FailNow()
+	}
+}
+
 // Context returns a context that ends with the test, or after Patience.
 func (l *Lab) Context() context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), Patience)

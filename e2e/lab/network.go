@@ -169,9 +169,9 @@ func inside(namespace string, f func() error) error {
 	return <-failed
 }
 
-// dial is http.Transport's DialContext from the cluster's host.
-func (c *Cluster) dial(ctx context.Context, _, address string) (net.Conn, error) {
-	return c.Host.DialOutside(ctx, address)
+// dialAlways is an http.Transport's DialContext that connects to one address from a host.
+func dialAlways(h *Host, address string) func(context.Context, string, string) (net.Conn, error) {
+	return func(ctx context.Context, _, _ string) (net.Conn, error) { return h.DialOutside(ctx, address) }
 }
 
 func dialUnix(name string) func(context.Context, string, string) (net.Conn, error) {

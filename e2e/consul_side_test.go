@@ -1,0 +1,179 @@
+package e2e
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/e2e/lab"
+)
+
+// controlPlane is what an operator has, an isthmus or a Consul: a server, an API and a CLI with the same verbs and flags.
+type controlPlane interface {
+	Try(args ...string) lab.Result
+	CLI(args ...string) string
+	Request(method, path, body string) (int, string, error)
+	JSON(path string, v any) error
+	Gateway() *lab.Envoy
+	Sidecar(service string) *lab.Envoy
+	Start()
+}
+
+// side is one operator's side of a peering. Its one service is called as the side is; peers call it so too.
+type side struct {
+	controlPlane
+	*lab.Lab
+	name             string
+	host             *lab.Host
+	process          func() *lab.Process
+	consul           *lab.Consul // nil: an isthmus
+	app              *lab.App
+	gateway, sidecar *lab.Envoy
+}
+
+func isthmusSide(l *lab.Lab, name string, args ...string) *side {
+	c := l.Cluster(name, args...)
+	return &side{controlPlane: c, Lab: l, name: name, host: c.Host, process: func() *lab.Process { return c.Server }}
+}
+
+func consulSide(l *lab.Lab, name, version string) *side {
+	c := l.Consul(name, version)
+	s := &side{controlPlane: c, Lab: l, name: name, host: c.Host, process: func() *lab.Process { return c.Server }, consul: c}
+	if version == lab.Consul113 {
+		s.controlPlane = followedConsul{c}
+	}
+	return s
+}
+
+// write writes a config entry in HCL.
+func (s *side) write(entry string) lab.Result {
+	return s.Try("config", "write", s.Write(fmt.Sprintf("%s-%d.hcl", s.name, time.Now().UnixNano()), entry))
+}
+
+func (s *side) mustWrite(entry string) {
+	s.T.Helper()
+	if r := s.write(entry); r.Code != 0 {
+		s.T.Fatalf("%s: %s%s\n%s", s.name, r.Stdout, r.Stderr, entry)
+	}
+}
+
+// export writes the entry that exports the side's service to peers, or with none, nothing.
+func (s *side) export(peers ...string) {
+	s.T.Helper()
+	s.mustWrite(exports(s.name, peers...))
+}
+
+func exports(service string, peers ...string) string {
+	if len(peers) == 0 {
+		return "Kind = \"exported-services\"\nName = \"default\"\n"
+	}
+	consumers := ""
+	for _, peer := range peers {
+		consumers += fmt.Sprintf(" { peer_name = %q },", peer)
+	}
+	return fmt.Sprintf("Kind = \"exported-services\"\nName = \"default\"\nServices = [ { Name = %q, Consumers = [%s ] } ]\n", service, consumers)
+}
+
+// intend writes what the side's service does with calls from the service of a peer.
+func (s *side) intend(peer *side, action string) {
+	s.T.Helper()
+	s.mustWrite(fmt.Sprintf("Kind = \"service-intentions\"\nName = %q\nSources = [ { Name = %q, Peer = %q, Action = %q } ]\n",
+		s.name, peer.name, peer.name, action))
+}
+
+// mesh registers and starts the side's application, sidecar and gateway. The application may call the service of a peer.
+func (s *side) mesh(peer string) {
+	s.T.Helper()
+	s.app = s.App(s.host, s.name, s.host.App+":"+appPort, false)
+	definition := s.Write(s.name+"-service.hcl", fmt.Sprintf(`
+service {
+  name    = %q
+  address = %q
+  port    = %s
+  connect { sidecar_service {
+    address = %q
+    port    = %s
+    checks  = [ { name = "as the service is", alias_service = %q } ]
+    proxy {
+      local_service_address = %q
+      upstreams = [ { destination_name = %q, destination_peer = %q, local_bind_address = %q, local_bind_port = %s } ]
+    }
+  } }
+}`, s.name, s.host.App, appPort, s.host.Sidecar, sidecarPort, s.name, s.host.App, peer, peer, s.host.Upstream, upPort))
+	s.CLI("services", "register", definition)
+	s.gateway, s.sidecar = s.Gateway(), s.Sidecar(s.name)
+}
+
+// state returns what the side says of a peering.
+func (s *side) state(peer string) string {
+	var answer struct{ State string }
+	status, body, err := s.Request(http.MethodGet, "/v1/peering/"+peer, "")
+	switch {
+	case err != nil:
+		return err.Error()
+	case status != http.StatusOK:
+		return fmt.Sprintf("%d: %s", status, body)
+	case json.Unmarshal([]byte(body), &answer) != nil:
+		return body
+	}
+	return answer.State
+}
+
+// is returns a check that the peering is in one of some states.
+func (s *side) is(peer *side, states ...string) func() error {
+	return func() error {
+		found := s.state(peer.name)
+		for _, state := range states {
+			if found == state {
+				return nil
+			}
+		}
+		return fmt.Errorf("it is %s", found)
+	}
+}
+
+// imports returns nil when the side has instances of the peer's service for proxies.
+func (s *side) imports(peer *side) func() error {
+	return func() error {
+		var instances []struct{ Node struct{ Node string } }
+		if err := s.JSON("/v1/health/connect/"+peer.name+"?peer="+peer.name, &instances); err != nil {
+			return err
+		}
+		if len(instances) == 0 {
+			return errors.New("it has no instance")
+		}
+		return nil
+	}
+}
+
+// not turns a check around.
+func not(check func() error, problem string) func() error {
+	return func() error {
+		if check() == nil {
+			return errors.New(problem)
+		}
+		return nil
+	}
+}
+
+// calls returns nil when the side's application reaches that of the peer.
+func (s *side) calls(peer *side) func() error {
+	return func() error { return s.host.Answer(s.Context(), s.host.Upstream+":"+upPort, peer.name) }
+}
+
+// peer peers two sides, each of which calls the other by its name.
+func peerSides(acceptor, dialer *side) {
+	acceptor.T.Helper()
+	token := acceptor.CLI("peering", "generate-token", "-name", dialer.name)
+	dialer.CLI("peering", "establish", "-name", acceptor.name, "-peering-token", token)
+	active(acceptor, dialer)
+}
+
+// active waits until two sides say ACTIVE of each other.
+func active(a, b *side) {
+	a.T.Helper()
+	a.Eventually(a.name+" has "+b.name+" ACTIVE", a.is(b, "ACTIVE"))
+	a.Eventually(b.name+" has "+a.name+" ACTIVE", b.is(a, "ACTIVE"))
+}

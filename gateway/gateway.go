@@ -17,42 +17,42 @@ import (
 // what it has. The same parts give the same pointers.
 func Resources(view *snapshot.MeshGateway) (*envoy.Set, error) {
 	set := &envoy.Set{Proxy: string(view.ID)}
-	origin := envoy.Origin{Kind: "proxy", Name: string(view.ID)}
-
-	ingress, err := listener(envoy.ListenerIngress, view.Ingress, corev3.TrafficDirection_INBOUND, origin)
-	if err != nil {
-		return nil, err
-	}
-	for _, x := range view.Exports {
-		if err := add(set, ingress, x.Do(func() any { return export(x) }).(part)); err != nil {
+	if view.Ingress.Address != "" { // else the view says what kept it from being one
+		parts := make([]part, len(view.Exports))
+		for i, x := range view.Exports {
+			parts[i] = x.Do(func() any { return export(x) }).(part)
+		}
+		if err := addListener(set, envoy.ListenerIngress, view.Ingress, corev3.TrafficDirection_INBOUND, parts); err != nil {
 			return nil, err
 		}
 	}
-	set.Listeners = append(set.Listeners, ingress)
-
 	if view.Egress != nil {
-		egress, err := listener(envoy.ListenerEgress, *view.Egress, corev3.TrafficDirection_OUTBOUND, origin)
-		if err != nil {
+		parts := make([]part, len(view.Imports))
+		for i, m := range view.Imports {
+			parts[i] = m.Do(func() any { return imported(m) }).(part)
+		}
+		if err := addListener(set, envoy.ListenerEgress, *view.Egress, corev3.TrafficDirection_OUTBOUND, parts); err != nil {
 			return nil, err
 		}
-		for _, m := range view.Imports {
-			if err := add(set, egress, m.Do(func() any { return imported(m) }).(part)); err != nil {
-				return nil, err
-			}
-		}
-		set.Listeners = append(set.Listeners, egress)
 	}
 	sortSet(set)
 	return set, nil
 }
 
-// add puts a part's chain into l and its cluster into set.
-func add(set *envoy.Set, l *envoy.Listener, p part) error {
-	if p.err != nil {
-		return p.err
+// addListener puts a listener with the chains of parts, and their clusters, into set.
+func addListener(set *envoy.Set, name string, bind snapshot.Bind, direction corev3.TrafficDirection, parts []part) error {
+	l, err := listener(name, bind, direction, envoy.Origin{Kind: "proxy", Name: set.Proxy})
+	if err != nil {
+		return err
 	}
-	l.Chains = append(l.Chains, p.chain)
-	set.Clusters = append(set.Clusters, p.cluster)
+	for _, p := range parts {
+		if p.err != nil {
+			return p.err
+		}
+		l.Chains = append(l.Chains, p.chain)
+		set.Clusters = append(set.Clusters, p.cluster)
+	}
+	set.Listeners = append(set.Listeners, l)
 	return nil
 }
 

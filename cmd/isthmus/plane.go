@@ -117,8 +117,13 @@ func (p *plane) writeSelf(ctx context.Context) error {
 			return fmt.Errorf("data-dir %s: is of datacenter %s: its identities carry that name, want --datacenter %s", p.cfg.DataDir, known.Datacenter, known.Datacenter)
 		}
 	}
+	local, err := localAddresses()
+	if err != nil {
+		return err
+	}
+	self.Addresses.Local = local
 	node := snapshot.Node{Name: self.NodeName, ID: self.ID, Datacenter: self.Datacenter, Address: "127.0.0.1"}
-	_, err := p.store.Commit(ctx,
+	_, err = p.store.Commit(ctx,
 		snapshot.Event{Key: snapshot.NewKey(snapshot.TableCluster), Object: &self},
 		snapshot.Event{Key: snapshot.NewKey(snapshot.TableNodes, node.Name), Object: &node})
 	return err
@@ -133,6 +138,23 @@ func (p *plane) ownAddresses() []netip.AddrPort {
 		}
 	}
 	return own
+}
+
+// localAddresses are what a listener on every address of this machine is found at.
+func localAddresses() ([]netip.Addr, error) {
+	addresses, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil, fmt.Errorf("addresses of this machine: %w", err)
+	}
+	var local []netip.Addr
+	for _, address := range addresses {
+		if network, ok := address.(*net.IPNet); ok {
+			if ip, ok := netip.AddrFromSlice(network.IP); ok {
+				local = append(local, ip.Unmap())
+			}
+		}
+	}
+	return local, nil
 }
 
 func (p *plane) openAuthority(ctx context.Context) (err error) {

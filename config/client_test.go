@@ -49,7 +49,7 @@ func TestClientRegistrations(t *testing.T) {
 	long := strings.Repeat("a", maxName)
 	for _, registration := range []api.AgentServiceRegistration{
 		{Name: long, Port: 80, Weights: &api.AgentWeights{Passing: 1, Warning: 1}, Check: &api.AgentServiceCheck{TTL: "30s"}, Connect: &api.AgentServiceConnect{
-			SidecarService: &api.AgentServiceRegistration{Proxy: &api.AgentServiceConnectProxyConfig{Upstreams: []api.Upstream{
+			SidecarService: &api.AgentServiceRegistration{Check: &api.AgentServiceCheck{}, Proxy: &api.AgentServiceConnectProxyConfig{Upstreams: []api.Upstream{
 				{DestinationType: api.UpstreamDestTypeService, DestinationName: "db", DestinationPeer: "east", LocalBindPort: 5432},
 			}}},
 		}},

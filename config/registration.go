@@ -115,6 +115,9 @@ func (d *decoder) service(values map[string]any, at string) *Service {
 // moveChecks appends what is in Check to what is in Checks, and with it what is kept of it.
 func (d *decoder) moveChecks(values map[string]any, at string) {
 	more, _ := values["Check"].([]any)
+	if len(more) == 1 && isEmptyObject(more[0]) {
+		more = nil // Consul's CLI writes "Check": {} into every sidecar
+	}
 	checks, _ := values["Checks"].([]any)
 	from, to := join(at, "Check")+"[", join(at, "Checks")+"["
 	for i := range more {
@@ -132,6 +135,11 @@ func (d *decoder) moveChecks(values map[string]any, at string) {
 	if checks = append(checks, more...); len(checks) > 0 {
 		values["Checks"] = checks
 	}
+}
+
+func isEmptyObject(value any) bool {
+	fields, ok := value.(map[string]any)
+	return ok && len(fields) == 0
 }
 
 // sidecarSuffix makes the name and ID of a sidecar out of those of its service. Whoever removes a service finds its

@@ -46,6 +46,7 @@ type PeerStatus struct {
 	Stale         bool               `json:"stale"` // its imports are kept from an earlier session
 	LastHeartbeat *time.Time         `json:"last_heartbeat,omitempty"`
 	RoundTripMS   float64            `json:"round_trip_ms,omitempty"`
+	Plaintext     bool               `json:"plaintext,omitempty"` // dialled without TLS
 }
 
 // ExportStatus is one service that the exported-services entry names for one peer.
@@ -121,6 +122,7 @@ func (s *server) peers(w *snapshot.World) []PeerStatus {
 			Name: p.Name, Role: p.Role, State: now.State, Reason: now.Reason, Problem: p.Problem, TrustDomain: p.TrustDomain,
 			Datacenter: p.RemoteDatacenter, Dialect: p.Dialect, Imported: len(now.Imported), Exported: len(now.Exported), Stale: now.Stale,
 			LastHeartbeat: timeOrNil(now.LastHeartbeat), RoundTripMS: float64(now.RoundTrip) / float64(time.Millisecond),
+			Plaintext: p.Role == snapshot.Dialer && len(p.CAPEMs) == 0,
 		})
 	}
 	return list
@@ -207,6 +209,9 @@ func (s *server) problems(status *Status, proxies []Proxy) []string {
 		list = append(list, "--http-open: whoever is on this machine may write; a lab only")
 	}
 	for _, peer := range status.Peers {
+		if peer.Plaintext {
+			list = append(list, "peer "+peer.Name+" is dialled without TLS: nobody can tell who answers")
+		}
 		switch {
 		case peer.Problem != "":
 			list = append(list, "peer "+peer.Name+": "+peer.Problem)

@@ -54,7 +54,6 @@ var proxyDefaultsConfig = append([]field{
 	{name: "bind_port", does: refused, note: ofRegistration},
 }, listenerKeys...)
 
-const ofGateway = "a gateway listens at bind_address and bind_port, or else its Address and Port: want these"
 
 // proxyConfig is of sidecars and mesh gateways: which of the two may have a key is checked with the kind.
 var proxyConfig = append([]field{
@@ -63,9 +62,11 @@ var proxyConfig = append([]field{
 	{name: "local_connect_timeout_ms", is: integer, note: "sidecars: time to connect to the application"},
 	{name: "max_inbound_connections", is: integer, note: "sidecars: connections to the application at a time"},
 	inConfig("protocol", text, "want Protocol of service-defaults"),
-	{name: "envoy_gateway_bind_tagged_addresses", is: boolean, does: refused, note: ofGateway},
-	{name: "envoy_gateway_bind_addresses", is: object, does: refused, note: ofGateway},
-	{name: "envoy_gateway_no_default_bind", is: boolean, does: refused, note: ofGateway},
+	{name: "envoy_gateway_bind_tagged_addresses", is: boolean, note: "gateways: listen for peers at the tagged addresses too"},
+	{name: "envoy_gateway_bind_addresses", is: named, note: "gateways: listen for peers at these too", sub: []field{
+		{name: "Address", note: "IP"}, {name: "Port", is: integer, note: "port"},
+	}},
+	{name: "envoy_gateway_no_default_bind", is: boolean, note: "gateways: not where they are registered"},
 	inConfig("envoy_gateway_remote_tcp_enable_keepalive", boolean, "idle connections to peers are probed anyway"),
 	inConfig("envoy_gateway_remote_tcp_keepalive_time", integer, "idle connections to peers are probed anyway"),
 	inConfig("envoy_gateway_remote_tcp_keepalive_interval", integer, "idle connections to peers are probed anyway"),

@@ -119,6 +119,11 @@ func (p *Proxy) finishSidecar(d *decoder, at string) {
 		d.checkIP(at+".LocalServiceAddress", p.LocalServiceAddress)
 	}
 	d.checkPort(at+".LocalServicePort", p.LocalServicePort)
+	for _, key := range gatewayOnly {
+		if _, ok := p.Config[key]; ok {
+			d.errorf(at+".Config."+key, "is of mesh gateways only")
+		}
+	}
 	d.checkConfig(at, p.Config)
 	type bind struct {
 		address string
@@ -161,6 +166,9 @@ func (u *Upstream) finish(d *decoder, at string) {
 // sidecarOnly lists the keys of Config that only sidecars have.
 var sidecarOnly = []string{"local_connect_timeout_ms", "max_inbound_connections"}
 
+// gatewayOnly lists the keys of Config that only mesh gateways have.
+var gatewayOnly = []string{"envoy_gateway_bind_addresses", "envoy_gateway_bind_tagged_addresses", "envoy_gateway_no_default_bind"}
+
 func (p *Proxy) finishGateway(d *decoder, at string) {
 	if p.DestinationServiceName != "" || p.DestinationServiceID != "" || p.LocalServicePort != 0 || p.LocalServiceAddress != "" {
 		d.errorf(at, "a mesh gateway stands for no service: want no Destination and no LocalService fields")
@@ -190,6 +198,18 @@ func (d *decoder) checkConfig(at string, config map[string]any) {
 	for _, key := range []string{"local_connect_timeout_ms", "max_inbound_connections", "connect_timeout_ms"} {
 		if number, ok := config[key].(float64); ok {
 			d.checkNumber(at+".Config."+key, int(number))
+		}
+	}
+	binds, _ := config["envoy_gateway_bind_addresses"].(map[string]any)
+	for _, name := range sorted(binds) {
+		address, _ := binds[name].(map[string]any)
+		host, _ := address["Address"].(string)
+		port, _ := address["Port"].(float64)
+		at := at + ".Config.envoy_gateway_bind_addresses." + clip(name)
+		d.checkIP(at+".Address", host)
+		d.checkPort(at+".Port", int(port))
+		if port == 0 {
+			d.missing(at+".Port", "a port from 1 to 65535")
 		}
 	}
 	limits, _ := config["limits"].(map[string]any)

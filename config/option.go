@@ -84,11 +84,13 @@ func Options() []Option {
 		Option{Name: "http_tls_key", Usage: "file of its key"}.of(func(s *Server) *string { return &s.HTTPTLS.Key }),
 		Option{Name: "xds_tls_cert", Usage: "file of xDS's certificate chain (default: one of our own CA)"}.of(func(s *Server) *string { return &s.XDSTLS.Cert }),
 		Option{Name: "xds_tls_key", Usage: "file of its key"}.of(func(s *Server) *string { return &s.XDSTLS.Key }),
-		httpOpen(),
+		flag("http_open", "whoever connects from this machine is an operator: for a lab", func(s *Server) *bool { return &s.HTTPOpen }),
 		Option{Name: "log_level", Default: "info", Usage: "trace, debug, info, warn or error"}.of(
 			func(s *Server) *string { return &s.LogLevel }, "trace", "debug", "info", "warn", "error"),
 		Option{Name: "log_format", Default: "text", Usage: "text or json"}.of(func(s *Server) *string { return &s.LogFormat }, "text", "json"),
 		allowPeerAddresses(),
+		flag("allow_plaintext_peers", "dial a peer without TLS where its token names no CA, as those of Consul 1.13 do: nobody can tell then who answers",
+			func(s *Server) *bool { return &s.AllowPlaintextPeers }),
 		Option{Name: "default_intention_policy", Default: string(Deny), DefaultConsul: none, Usage: "allow or deny, where no intention matches"}.of(
 			func(s *Server) *string { return (*string)(&s.DefaultIntentionPolicy) }, string(Allow), string(Deny)),
 		Option{Name: "mesh_tls_min", Default: "1.2", Usage: "lowest TLS version in the mesh: 1.2 or 1.3"}.of(
@@ -145,11 +147,12 @@ func (o Option) list(place func(*Server) *[]string, check func(string) error) Op
 	return o
 }
 
-func httpOpen() Option {
+// flag is an option that is on or off, and off when it is not given.
+func flag(name, usage string, place func(*Server) *bool) Option {
 	return Option{
-		Name: "http_open", Usage: "whoever connects from this machine is an operator: for a lab", is: boolean,
-		text: func(s *Server) string { return strings.TrimPrefix(strconv.FormatBool(s.HTTPOpen), "false") },
-		set:  func(s *Server, value any) error { s.HTTPOpen = value.(bool); return nil },
+		Name: name, Usage: usage, is: boolean,
+		text: func(s *Server) string { return strings.TrimPrefix(strconv.FormatBool(*place(s)), "false") },
+		set:  func(s *Server, value any) error { *place(s) = value.(bool); return nil },
 	}
 }
 

@@ -12,7 +12,7 @@ func TestOptions(t *testing.T) {
 	values := map[string]string{
 		"source": "consul", "http_addr": "127.0.0.1:1", "xds_addr": "127.0.0.1:2", "peering_addr": "127.0.0.1:3", "metrics_addr": "127.0.0.1:4",
 		"peering_advertise": "a:1,b:2", "log_level": "warn", "log_format": "json", "allow_peer_addresses": "10.0.0.0/8 192.168.0.0/16",
-		"default_intention_policy": "allow", "mesh_tls_min": "1.3", "http_open": "true",
+		"default_intention_policy": "allow", "mesh_tls_min": "1.3", "http_open": "true", "allow_plaintext_peers": "true",
 	}
 	server := Server{PeerPolicies: []*PeerPolicy{{}}}
 	for _, option := range Options() {
@@ -29,7 +29,7 @@ func TestOptions(t *testing.T) {
 		if option.Usage == "" || option.Flag() == "" || !strings.HasPrefix(option.Env(), "ISTHMUS_SERVE_") {
 			t.Errorf("%s: incomplete", option.Name)
 		}
-		if option.IsBool() != (option.Name == "http_open") {
+		if option.IsBool() != (values[option.Name] == "true") {
 			t.Errorf("%s: IsBool is %v", option.Name, option.IsBool())
 		}
 		if values[option.Name] != "" {

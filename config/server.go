@@ -30,6 +30,7 @@ type Server struct {
 	HTTPOpen               bool
 	LogLevel, LogFormat    string
 	AllowPeerAddresses     []netip.Prefix
+	AllowPlaintextPeers    bool
 	DefaultIntentionPolicy Action // with SourceConsul empty: Consul's own
 	MeshTLSMin             string // "1.2" or "1.3"
 	ConsulHTTPAddr         string // empty: from Consul's variables

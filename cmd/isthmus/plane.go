@@ -194,8 +194,9 @@ func (p *plane) openPeering(context.Context) error {
 	}
 	p.peering, err = peering.New(peering.Config{
 		Store: p.store, Publisher: p.store.Publisher(), Advertise: advertise, Log: p.log,
-		TLS:   &tls.Config{GetCertificate: certificate, MinVersion: tls.VersionTLS12},
-		Roots: func() []string { roots, _ := p.authority.Bundle(); return roots },
+		TLS:            &tls.Config{GetCertificate: certificate, MinVersion: tls.VersionTLS12},
+		Roots:          func() []string { roots, _ := p.authority.Bundle(); return roots },
+		AllowPlaintext: p.cfg.AllowPlaintextPeers,
 	})
 	return err
 }

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -36,6 +37,69 @@ func matrix(l *lab.Lab, acceptor, dialer, isthmus, consul *side) {
 	l.Step("isthmus exports", func() { exchange(isthmus, consul) })
 	l.Step("consul exports", func() { exchange(consul, isthmus) })
 	took("exchanged")
+
+	held := []*lab.Held{isthmus.hold(), consul.hold()}
+	since := time.Now()
+	rotate(isthmus, consul)
+	took("root of the Consul rotated")
+	for _, side := range []*side{isthmus, consul} {
+		side.process().Kill()
+		side.Start()
+		active(acceptor, dialer)
+		bothCall(isthmus, consul)
+		took(side.name + " restarted")
+	}
+	stayOpen(l.T, drain-time.Since(since), held...)
+	took("connections stayed open")
+
+	for _, deleter := range []*side{isthmus, consul} {
+		deleted(deleter, isthmus, consul)
+		took("deleted by " + deleter.name)
+		peerSides(acceptor, dialer)
+		bothCall(isthmus, consul)
+		took("established again")
+	}
+}
+
+// bothCall waits until each side's application reaches the other's.
+func bothCall(a, b *side) {
+	a.T.Helper()
+	a.Eventually(a.name+" calls "+b.name, a.calls(b))
+	a.Eventually(b.name+" calls "+a.name, b.calls(a))
+}
+
+// rotate gives the Consul a new root, of which its peer hears.
+func rotate(isthmus, consul *side) {
+	l := isthmus.Lab
+	l.T.Helper()
+	before := isthmus.roots(consul)
+	consul.consul.RotateCA()
+	l.Eventually(isthmus.name+" has both roots", func() error {
+		if after := isthmus.roots(consul); after != before+1 {
+			return fmt.Errorf("it has %d", after)
+		}
+		return nil
+	})
+	bothCall(isthmus, consul)
+}
+
+// deleted lets one side delete the peering, and the other when it has seen that.
+func deleted(deleter, a, b *side) {
+	l := deleter.Lab
+	l.T.Helper()
+	other := a
+	if deleter == a {
+		other = b
+	}
+	deleter.CLI("peering", "delete", "-name", other.name)
+	l.Eventually(other.name+" has the peering TERMINATED", other.is(deleter, "TERMINATED"))
+	l.Eventually(deleter.name+" has no peering", deleter.lost(other))
+	for _, end := range [][2]*side{{a, b}, {b, a}} {
+		l.Eventually(end[0].name+" imports nothing", not(end[0].imports(end[1]), "it has instances"))
+		l.Eventually(end[0].name+" has no way", not(end[0].calls(end[1]), "it is answered"))
+	}
+	other.CLI("peering", "delete", "-name", deleter.name)
+	l.Eventually(other.name+" has no peering", other.lost(deleter))
 }
 
 // timed returns a function that logs how long it took since it was called last.

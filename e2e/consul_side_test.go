@@ -134,6 +134,26 @@ func (s *side) is(peer *side, states ...string) func() error {
 	}
 }
 
+// lost is a check that there is no peering.
+func (s *side) lost(peer *side) func() error {
+	return func() error {
+		if status, body, err := s.Request(http.MethodGet, "/v1/peering/"+peer.name, ""); err != nil || status != http.StatusNotFound {
+			return fmt.Errorf("%d: %s: %w", status, body, err)
+		}
+		return nil
+	}
+}
+
+// roots returns how many roots of a peer the side trusts.
+func (s *side) roots(peer *side) int {
+	s.T.Helper()
+	var answer struct{ PeerCAPems []string }
+	if err := s.JSON("/v1/peering/"+peer.name, &answer); err != nil {
+		s.T.Fatal(err)
+	}
+	return len(answer.PeerCAPems)
+}
+
 // imports returns nil when the side has instances of the peer's service for proxies.
 func (s *side) imports(peer *side) func() error {
 	return func() error {
@@ -163,7 +183,13 @@ func (s *side) calls(peer *side) func() error {
 	return func() error { return s.host.Answer(s.Context(), s.host.Upstream+":"+upPort, peer.name) }
 }
 
-// peer peers two sides, each of which calls the other by its name.
+// hold keeps a connection from the side's application to that of its peer.
+func (s *side) hold() *lab.Held {
+	s.T.Helper()
+	return s.Hold(s.host, s.host.Upstream+":"+upPort, true)
+}
+
+// peerSides peers two sides, each of which calls the other by its name.
 func peerSides(acceptor, dialer *side) {
 	acceptor.T.Helper()
 	token := acceptor.CLI("peering", "generate-token", "-name", dialer.name)

@@ -2,7 +2,12 @@ package lab
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/http"
@@ -93,9 +98,6 @@ func (c *Consul) Start() {
 	})
 }
 
-// Stop ends the server.
-func (c *Consul) Stop() { c.Server.Stop() }
-
 // Request sends a request to the API and returns the status and body of the answer.
 func (c *Consul) Request(method, path, body string) (int, string, error) {
 	return c.Host.request(method, "http://"+c.HTTP+path, "", body)
@@ -133,6 +135,29 @@ func (c *Consul) CLI(args ...string) string {
 		c.Lab.T.Fatalf("%s: consul %s: exit %d\n%s%s", c.Name, strings.Join(args, " "), r.Code, r.Stdout, r.Stderr)
 	}
 	return strings.TrimSpace(r.Stdout)
+}
+
+// RotateCA makes a new root, which the old one vouches for, and signs with it from now on.
+func (c *Consul) RotateCA() {
+	c.Lab.T.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		c.Lab.T.Fatal(err)
+	}
+	der, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		c.Lab.T.Fatal(err)
+	}
+	text, err := json.Marshal(map[string]any{"Provider": "consul", "Config": map[string]string{
+		"PrivateKey":  string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der})),
+		"LeafCertTTL": "72h", "IntermediateCertTTL": "8760h", "RootCertTTL": "87600h",
+	}})
+	if err != nil {
+		c.Lab.T.Fatal(err)
+	}
+	if status, body, err := c.Request(http.MethodPut, "/v1/connect/ca/configuration", string(text)); err != nil || status != http.StatusOK {
+		c.Lab.T.Fatalf("consul %s: rotate: %d: %s: %v", c.Name, status, body, err)
+	}
 }
 
 // Gateway registers and starts a mesh gateway at the host's WAN address.

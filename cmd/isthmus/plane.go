@@ -50,7 +50,7 @@ func newPlane(ctx context.Context, cfg config.Server, log *logrus.Logger) (*plan
 	p := &plane{cfg: cfg, log: log, registry: prometheus.NewRegistry(), synced: make(chan struct{})}
 	p.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, step := range []func(context.Context) error{
-		p.openListeners, p.openStore, p.writeSelf, p.openAuthority, p.openPeering, p.openHealth, p.openXDS,
+		p.openListeners, p.openStore, p.openSelf, p.openAuthority, p.openPeering, p.openHealth, p.openXDS,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(err, p.close())
@@ -100,13 +100,15 @@ func (p *plane) close() error {
 	return errors.Join(errs...)
 }
 
+func (p *plane) openSelf(ctx context.Context) error { return p.writeSelf(ctx, p.cfg) }
+
 // writeSelf writes who we are, and makes the cluster's ID at the first start.
-func (p *plane) writeSelf(ctx context.Context) error {
+func (p *plane) writeSelf(ctx context.Context, cfg config.Server) error {
 	known := p.store.World().Cluster()
 	self := snapshot.Cluster{
-		Datacenter: p.cfg.Datacenter, NodeName: p.cfg.NodeName,
-		DefaultAllow: p.cfg.DefaultIntentionPolicy == config.Allow, TLSMin13: p.cfg.MeshTLSMin == "1.3",
-		Addresses: config.AddressPolicy{Also: p.cfg.AllowPeerAddresses, Own: p.ownAddresses()},
+		Datacenter: cfg.Datacenter, NodeName: cfg.NodeName,
+		DefaultAllow: cfg.DefaultIntentionPolicy == config.Allow, TLSMin13: cfg.MeshTLSMin == "1.3",
+		Addresses: config.AddressPolicy{Also: cfg.AllowPeerAddresses, Own: p.ownAddresses()},
 	}
 	if known == nil {
 		self.ID = uuid.NewString()
@@ -114,7 +116,10 @@ func (p *plane) writeSelf(ctx context.Context) error {
 	} else {
 		self.ID, self.TrustDomain = known.ID, known.TrustDomain
 		if known.Datacenter != self.Datacenter {
-			return fmt.Errorf("data-dir %s: is of datacenter %s: its identities carry that name, want --datacenter %s", p.cfg.DataDir, known.Datacenter, known.Datacenter)
+			return fmt.Errorf("data-dir %s: is of datacenter %s: its identities carry that name, want --datacenter %s", cfg.DataDir, known.Datacenter, known.Datacenter)
+		}
+		if known.NodeName != self.NodeName {
+			return fmt.Errorf("data-dir %s: is of node %s: its registrations carry that name, want --node-name %s", cfg.DataDir, known.NodeName, known.NodeName)
 		}
 	}
 	local, err := localAddresses()
@@ -252,12 +257,13 @@ func (s leafSource) Leaf(ctx context.Context, identity string) (xds.Leaf, error)
 
 func (s leafSource) RenewAt(version string) (time.Time, bool) { return s.authority.RenewAt(version) }
 
-// Run runs all parts until ctx ends or one of them fails, and returns when all have ended.
-func (p *plane) Run(ctx context.Context) error {
+// Run runs all parts until ctx ends or one of them fails, and returns when all have ended. read is for reload.
+func (p *plane) Run(ctx context.Context, read func() (config.Server, error)) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return p.line.Run(ctx) })
 	group.Go(func() error { return p.health.Run(ctx) })
 	group.Go(func() error { return p.sync(ctx) })
+	group.Go(func() error { return p.reload(ctx, read) })
 	group.Go(func() error { return p.peering.Run(ctx) })
 	group.Go(func() error { return p.servePeering() })
 	group.Go(func() error { return p.serveXDS(ctx) })

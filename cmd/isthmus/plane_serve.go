@@ -17,7 +17,9 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/config"
+	"github.com/isthmus-mesh/isthmus/snapshot"
 	"github.com/isthmus-mesh/isthmus/state"
+	"github.com/isthmus-mesh/isthmus/xds"
 )
 
 // shutdown is how long answers that are under way may take when the server ends.
@@ -93,7 +95,7 @@ func (p *plane) listen(server *http.Server, listener net.Listener) error {
 
 func (p *plane) apiConfig() api.Config {
 	return api.Config{
-		Log: p.log, Publisher: p.store.Publisher(), Credentials: p.store, Store: p.store, Backup: backup{p.store}, Peering: p.peering,
+		Log: p.log, Publisher: p.store.Publisher(), Credentials: credentials{p.store, p.xds}, Store: p.store, Backup: backup{p.store}, Peering: p.peering,
 		Gatherer: p.registry, Registerer: p.registry,
 		Leaf: func(ctx context.Context, identity *url.URL) (api.Leaf, error) {
 			leaf, err := p.authority.Leaf(ctx, identity)
@@ -108,6 +110,28 @@ func (p *plane) apiConfig() api.Config {
 			PeerStatus: p.peering.Status, Proxies: p.proxies, Skipped: p.line.Skipped, Synced: p.isSynced, Heartbeat: p.health.Heartbeat,
 		},
 	}
+}
+
+// credentials are the store's; a proxy whose token was revoked loses its stream at once.
+type credentials struct {
+	*state.Store
+	xds *xds.Server
+}
+
+func (c credentials) RevokeToken(ctx context.Context, accessor string) error {
+	var revoked snapshot.Credential
+	for _, credential := range c.Tokens() {
+		if credential.Accessor == accessor {
+			revoked = credential
+		}
+	}
+	if err := c.Store.RevokeToken(ctx, accessor); err != nil {
+		return err
+	}
+	if revoked.Role == snapshot.RoleProxy {
+		c.xds.Disconnect(string(revoked.Proxy))
+	}
+	return nil
 }
 
 // backup is the store's, as the API knows it.

@@ -28,14 +28,15 @@ func newServeCommand() *cobra.Command {
 	cmd.Flags().StringVar(&file, "config", "", "`file` with the server's configuration, in HCL, JSON or YAML")
 	options := serverFlags(cmd.Flags())
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		cfg, err := serverConfig(file, options, cmd.Flags(), os.LookupEnv)
+		read := func() (config.Server, error) { return serverConfig(file, options, cmd.Flags(), os.LookupEnv) }
+		cfg, err := read()
 		if err != nil {
 			return usageError{err}
 		}
 		log := newLogger(cfg, cmd.ErrOrStderr())
 		ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
-		err = serve(ctx, cfg, log)
+		err = serve(ctx, cfg, read, log)
 		if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 			log.Info("server stopped")
 			return nil
@@ -57,8 +58,9 @@ func newLogger(cfg config.Server, w interface{ Write([]byte) (int, error) }) *lo
 	return log
 }
 
-// serve runs the embedded control plane until ctx ends, and returns when all its parts have ended.
-func serve(ctx context.Context, cfg config.Server, log *logrus.Logger) error {
+// serve runs the embedded control plane until ctx ends, and returns when all its parts have ended. read returns the
+// configuration as it is now.
+func serve(ctx context.Context, cfg config.Server, read func() (config.Server, error), log *logrus.Logger) error {
 	if cfg.Source != config.SourceEmbedded {
 		return fmt.Errorf("source %s: want %s", cfg.Source, config.SourceEmbedded)
 	}
@@ -66,5 +68,5 @@ func serve(ctx context.Context, cfg config.Server, log *logrus.Logger) error {
 	if err != nil {
 		return err
 	}
-	return p.Run(ctx)
+	return p.Run(ctx, read)
 }

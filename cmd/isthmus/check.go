@@ -10,12 +10,81 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/isthmus-mesh/isthmus/api"
-	"github.com/isthmus-mesh/isthmus/config"
 	"github.com/isthmus-mesh/isthmus/snapshot"
 )
 
-// leafWarning is how long before the first proxy stops without a server `check` says so.
-const leafWarning = 24 * time.Hour
+func newCheckCommand() *cobra.Command {
+	cmd, c := connected(&cobra.Command{
+		Use:   "check",
+		Short: "Look for what is wrong: exit code 0 nothing, 1 something, 2 error",
+		Long: "Looks at what the server says of itself, its peers and its proxies: ✓ is right, ! is worth knowing, × is wrong.\n" +
+			"The exit code is 0 without a ×, 1 with one, 2 when the server could not be asked.",
+		Args: noArgs,
+	})
+	out := formatted(cmd)
+	var wait time.Duration
+	cmd.Flags().DurationVar(&wait, "wait", 0, "look again until nothing is wrong, for at most this `time`")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		client, err := c.client()
+		if err != nil {
+			return questionError{err}
+		}
+		found, err := client.checked(cmd.Context(), wait)
+		if err != nil {
+			return questionError{err}
+		}
+		if err := out.value(cmd, found, func(w io.Writer) { found.print(w) }); err != nil {
+			return questionError{err}
+		}
+		if found.failed() > 0 {
+			return exitCode(exitFailed)
+		}
+		return nil
+	}
+	return cmd
+}
+
+// checked looks until nothing is wrong, or until limit is over: then it returns what it saw last.
+func (c *client) checked(ctx context.Context, limit time.Duration) (findings, error) {
+	until := time.Now().Add(limit)
+	for {
+		seen, err := c.facts(ctx)
+		found := look(seen)
+		if err == nil && found.failed() == 0 || !time.Now().Before(until) {
+			return found, err
+		}
+		select {
+		case <-ctx.Done():
+			return found, ctx.Err()
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+// facts are all that `check` judges: it asks for them and nothing else.
+type facts struct {
+	notReady string // why the server does not answer yet; then the rest is empty
+	status   api.Status
+	proxies  []api.Proxy
+	roots    rootsAnswer
+	now      time.Time
+}
+
+func (c *client) facts(ctx context.Context) (facts, error) {
+	seen := facts{now: time.Now()}
+	err := c.read(ctx, statusPath, nil, &seen.status)
+	if hasStatus(err, http.StatusServiceUnavailable) {
+		seen.notReady = err.Error()
+		return seen, nil
+	}
+	if err == nil {
+		err = c.read(ctx, "/isthmus/v1/proxies", nil, &seen.proxies)
+	}
+	if err == nil {
+		err = c.read(ctx, "/v1/connect/ca/roots", nil, &seen.roots)
+	}
+	return seen, err
+}
 
 // A finding is one thing that was looked at, by a name that does not change.
 type finding struct {
@@ -25,39 +94,10 @@ type finding struct {
 	Fix     string `json:",omitempty"`
 }
 
-func newCheckCommand() *cobra.Command {
-	cmd, c := connected(&cobra.Command{
-		Use:   "check",
-		Short: "Look for what is wrong: exit code 0 nothing, 1 something, 2 error",
-		Args:  noArgs,
-	})
-	out := formatted(cmd)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		client, err := c.client()
-		if err != nil {
-			return questionError{err}
-		}
-		var found findings
-		if err := found.look(cmd.Context(), client); err != nil {
-			return questionError{err}
-		}
-		if err := out.value(cmd, found, func(w io.Writer) { found.print(w) }); err != nil {
-			return questionError{err}
-		}
-		for _, f := range found {
-			if f.Verdict == snapshot.Failed {
-				return exitCode(exitFailed)
-			}
-		}
-		return nil
-	}
-	return cmd
-}
-
 type findings []finding
 
-// add notes a failure or, with an empty problem, that all is well.
-func (f *findings) add(check, problem, fix string) {
+// is notes that all is well, unless there is a problem.
+func (f *findings) is(check, problem, fix string) {
 	if problem == "" {
 		*f = append(*f, finding{Check: check, Verdict: snapshot.Passed})
 		return
@@ -69,99 +109,20 @@ func (f *findings) warn(check, problem, fix string) {
 	*f = append(*f, finding{check, snapshot.Warned, problem, fix})
 }
 
-// look asks the server for everything that is judged.
-func (f *findings) look(ctx context.Context, client *client) error {
-	var status api.Status
-	var proxies []api.Proxy
-	err := client.read(ctx, statusPath, nil, &status)
-	if hasStatus(err, http.StatusServiceUnavailable) {
-		f.add("server is ready", err.Error(), "isthmus status")
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if err := client.read(ctx, "/isthmus/v1/proxies", nil, &proxies); err != nil {
-		return err
-	}
-	f.add("server is ready", "", "")
-	f.server(status)
-	f.peers(status)
-	f.services(status)
-	f.proxies(proxies)
-	return nil
-}
+func (f findings) failed() int { return f.count(snapshot.Failed) }
 
-func (f *findings) server(s api.Status) {
-	if s.HTTPOpen {
-		f.warn("writes need a token", "whoever is on this machine may write", "start isthmus serve without --http-open")
-	} else {
-		f.add("writes need a token", "", "")
-	}
-	if s.DefaultPolicy != string(config.Deny) {
-		f.warn("calls need an intention", "the default policy is "+s.DefaultPolicy, "start isthmus serve with --default-intention-policy deny")
-	} else {
-		f.add("calls need an intention", "", "")
-	}
-	if at := s.Proxies.LeafNotAfter; at != nil && time.Until(*at) < leafWarning {
-		f.add("certificates are renewed", fmt.Sprintf("that of %s ends at %s", s.Proxies.LeafOf, moment(*at)), "isthmus proxies")
-	} else {
-		f.add("certificates are renewed", "", "")
-	}
-}
-
-func (f *findings) peers(s api.Status) {
-	for _, p := range s.Peers {
-		check := "peer " + p.Name + " is ACTIVE"
-		switch {
-		case p.State == snapshot.Pending:
-			f.warn(check, "nobody has used its token yet", "isthmus peering establish in the other cluster")
-		case p.State != snapshot.Active:
-			f.add(check, string(p.State)+": "+orDash(peerReason(p)), "isthmus peering read --name "+p.Name)
-		default:
-			f.add(check, "", "")
+func (f findings) count(verdict snapshot.Verdict) int {
+	n := 0
+	for _, found := range f {
+		if found.Verdict == verdict {
+			n++
 		}
 	}
+	return n
 }
 
-func (f *findings) services(s api.Status) {
-	for _, e := range s.Exports {
-		f.judge(fmt.Sprintf("%s is exported to %s", e.Service, e.Peer), e.Exported, e.Reason, "isthmus config read --kind exported-services --name default")
-	}
-	for _, i := range s.Imports {
-		f.judge(fmt.Sprintf("%s of peer %s is routable", i.Service, i.Peer), i.Routable, i.Reason, "")
-	}
-}
-
-func (f *findings) judge(check string, ok bool, reason, fix string) {
-	if ok {
-		reason = ""
-	} else if reason == "" {
-		reason = "the server does not say why"
-	}
-	f.add(check, reason, fix)
-}
-
-func (f *findings) proxies(proxies []api.Proxy) {
-	for _, p := range proxies {
-		check := fmt.Sprintf("proxy %s follows", p.ID)
-		switch {
-		case !p.Connected:
-			f.add(check, "it is not connected", "isthmus envoy-bootstrap --proxy-id "+string(p.ID)+" --")
-		case len(p.Rejected) > 0:
-			f.add(check, "it refused "+p.Rejected[0].Name+": "+p.Rejected[0].Error, "isthmus proxies")
-		default:
-			f.add(check, "", "")
-		}
-		for _, warning := range p.Warnings {
-			f.warn(check, warning, "")
-		}
-	}
-}
-
-func (f *findings) print(w io.Writer) {
-	failed := 0
-	for _, found := range *f {
+func (f findings) print(w io.Writer) {
+	for _, found := range f {
 		mark := marks[found.Verdict]
 		fmt.Fprintf(w, " %s %s", colour(w, mark[1], mark[0]), found.Check)
 		if found.Detail != "" {
@@ -171,9 +132,6 @@ func (f *findings) print(w io.Writer) {
 		if found.Fix != "" {
 			fmt.Fprintf(w, "   -> %s\n", found.Fix)
 		}
-		if found.Verdict == snapshot.Failed {
-			failed++
-		}
 	}
-	fmt.Fprintf(w, "%d checked, %d wrong.\n", len(*f), failed)
+	fmt.Fprintf(w, "%d checked, %d wrong, %d worth knowing.\n", len(f), f.failed(), f.count(snapshot.Warned))
 }

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/api"
+	"github.com/isthmus-mesh/isthmus/config"
+	"github.com/isthmus-mesh/isthmus/snapshot"
+)
+
+// allRight is a cluster in which nothing is wrong.
+func allRight(now time.Time) facts {
+	heartbeat, leaf := now.Add(-10*time.Second), now.Add(60*time.Hour)
+	seen := facts{now: now}
+	seen.status = api.Status{
+		DefaultPolicy: "deny",
+		Peers:         []api.PeerStatus{{Name: "east", State: snapshot.Active, LastHeartbeat: &heartbeat}},
+		Exports:       []api.ExportStatus{{Service: "db", Peer: "east", Exported: true}},
+		Imports:       []api.ImportStatus{{Service: "api", Peer: "east", Routable: true, Gateways: 1}},
+		Proxies:       api.ProxySummary{LeafNotAfter: &leaf, LeafOf: "db-sidecar-proxy"},
+	}
+	seen.proxies = []api.Proxy{
+		{ID: "mesh-gateway", Kind: config.KindMeshGateway, Connected: true, Synced: true},
+		{ID: "db-sidecar-proxy", Kind: config.KindSidecar, Connected: true, Synced: true},
+	}
+	seen.roots.Roots = append(seen.roots.Roots, struct {
+		ID, Name, RootCert  string
+		NotBefore, NotAfter time.Time
+		Active              bool
+	}{Name: "CA 1", NotAfter: now.AddDate(9, 0, 0)})
+	return seen
+}
+
+func TestCheckLook(t *testing.T) {
+	now := time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
+	early := now.Add(-time.Hour)
+	cases := []struct {
+		name   string
+		change func(*facts)
+		want   string // the lines that are not right, as printed
+	}{
+		{"all right", func(*facts) {}, ""},
+		{"not ready", func(f *facts) { *f = facts{notReady: "starting"} }, "× server is ready: starting"},
+		{"open", func(f *facts) { f.status.HTTPOpen = true }, "! writes need a token: whoever is on this machine may write"},
+		{"default allow", func(f *facts) { f.status.DefaultPolicy = "allow" }, "! calls need an intention: the default policy is allow"},
+		{"root soon", func(f *facts) { f.roots.Roots[0].NotAfter = now.AddDate(0, 0, 30) }, "! root CA 1 is valid: it ends at 2026-12-01T12:00:00Z"},
+		{"root over", func(f *facts) { f.roots.Roots[0].NotAfter = now }, "× root CA 1 is valid: it ended at 2026-11-01T12:00:00Z"},
+		{"leaf soon", func(f *facts) { *f.status.Proxies.LeafNotAfter = now.Add(23 * time.Hour) },
+			"× certificates are renewed: that of db-sidecar-proxy ends at 2026-11-02T11:00:00Z"},
+		{"pending", func(f *facts) { f.status.Peers[0].State = snapshot.Pending }, "! peer east is ACTIVE: nobody has used its token yet"},
+		{"failing", func(f *facts) { f.status.Peers[0].State, f.status.Peers[0].Reason = snapshot.Failing, "dial: refused" },
+			"× peer east is ACTIVE: FAILING: dial: refused"},
+		{"problem", func(f *facts) { f.status.Peers[0].Problem = "it claims our trust domain" }, "× peer east is ACTIVE: it claims our trust domain"},
+		{"stale", func(f *facts) { f.status.Peers[0].Stale = true }, "! peer east is ACTIVE: imports are from an earlier session"},
+		{"silent", func(f *facts) { f.status.Peers[0].LastHeartbeat = &early }, "! peer east is ACTIVE: its last heartbeat came at 2026-11-01T11:00:00Z"},
+		{"no gateway", func(f *facts) { f.proxies = f.proxies[1:] }, "× exports have a mesh gateway: none is registered: peers have no way in"},
+		{"no gateway, no exports", func(f *facts) { f.proxies, f.status.Exports = f.proxies[1:], nil }, ""},
+		{"not exported", func(f *facts) {
+			f.status.Exports[0] = api.ExportStatus{Service: "db", Peer: "east", Reason: "no such service"}
+		},
+			"× db is exported to east: no such service"},
+		{"not exported, who knows why", func(f *facts) { f.status.Exports[0].Exported = false }, "× db is exported to east: the server does not say why"},
+		{"not routable", func(f *facts) { f.status.Imports[0].Routable, f.status.Imports[0].Reason = false, "protocol http" },
+			"× api of peer east is routable: protocol http"},
+		{"no way there", func(f *facts) { f.status.Imports[0].Gateways = 0 }, "× api of peer east is routable: the peer has named no gateway"},
+		{"not connected", func(f *facts) { f.proxies[1].Connected = false }, "× proxy db-sidecar-proxy follows: it is not connected"},
+		{"behind", func(f *facts) { f.proxies[1].Synced = false }, "× proxy db-sidecar-proxy follows: it has not acknowledged all that it was sent"},
+		{"refused", func(f *facts) { f.proxies[1].Rejected = []api.Rejected{{Name: "in-mesh", Error: "bad address"}} },
+			"× proxy db-sidecar-proxy follows: it refused in-mesh: bad address"},
+		{"no drain", func(f *facts) { f.proxies[0].Warnings = []string{drainUnknown} }, "! proxy mesh-gateway follows: " + drainUnknown},
+		{"no egress", func(f *facts) {
+			f.proxies[0].Skipped = []api.SkippedStatus{{Kind: "proxy", Name: "mesh-gateway", Reason: "mode local: the gateway has no tagged address egress"}}
+		}, "! proxy mesh-gateway follows: without proxy/mesh-gateway: mode local: the gateway has no tagged address egress"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			seen := allRight(now)
+			c.change(&seen)
+			if got := notRight(look(seen)); got != c.want {
+				t.Errorf("found\n%s\nwant\n%s", got, c.want)
+			}
+		})
+	}
+}
+
+// notRight returns the lines that `check` prints of what is not right, without hints.
+func notRight(found findings) string {
+	var text strings.Builder
+	found.print(&text)
+	var lines []string
+	for line := range strings.Lines(text.String()) {
+		if line = strings.TrimSpace(line); strings.HasPrefix(line, "×") || strings.HasPrefix(line, "!") {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "\n")
+}

@@ -54,7 +54,6 @@ var proxyDefaultsConfig = append([]field{
 	{name: "bind_port", does: refused, note: ofRegistration},
 }, listenerKeys...)
 
-
 // proxyConfig is of sidecars and mesh gateways: which of the two may have a key is checked with the kind.
 var proxyConfig = append([]field{
 	{name: "bind_address", note: "IP to listen at; default: the registration's Address"},

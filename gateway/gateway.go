@@ -22,7 +22,7 @@ func Resources(view *snapshot.MeshGateway) (*envoy.Set, error) {
 		for i, x := range view.Exports {
 			parts[i] = x.Do(func() any { return export(x) }).(part)
 		}
-		if err := addListener(set, envoy.ListenerIngress, view.Ingress, corev3.TrafficDirection_INBOUND, parts); err != nil {
+		if err := addListener(set, envoy.ListenerIngress, append([]snapshot.Bind{view.Ingress}, view.IngressAlso...), corev3.TrafficDirection_INBOUND, parts); err != nil {
 			return nil, err
 		}
 	}
@@ -31,7 +31,7 @@ func Resources(view *snapshot.MeshGateway) (*envoy.Set, error) {
 		for i, m := range view.Imports {
 			parts[i] = m.Do(func() any { return imported(m) }).(part)
 		}
-		if err := addListener(set, envoy.ListenerEgress, *view.Egress, corev3.TrafficDirection_OUTBOUND, parts); err != nil {
+		if err := addListener(set, envoy.ListenerEgress, []snapshot.Bind{*view.Egress}, corev3.TrafficDirection_OUTBOUND, parts); err != nil {
 			return nil, err
 		}
 	}
@@ -39,9 +39,9 @@ func Resources(view *snapshot.MeshGateway) (*envoy.Set, error) {
 	return set, nil
 }
 
-// addListener puts a listener with the chains of parts, and their clusters, into set.
-func addListener(set *envoy.Set, name string, bind snapshot.Bind, direction corev3.TrafficDirection, parts []part) error {
-	l, err := listener(name, bind, direction, envoy.Origin{Kind: "proxy", Name: set.Proxy})
+// addListener puts a listener at binds with the chains of parts, and their clusters, into set.
+func addListener(set *envoy.Set, name string, binds []snapshot.Bind, direction corev3.TrafficDirection, parts []part) error {
+	l, err := listener(name, binds, direction, envoy.Origin{Kind: "proxy", Name: set.Proxy})
 	if err != nil {
 		return err
 	}

@@ -90,10 +90,14 @@ func passthrough(b *envoy.Builder, name, serverName string, origin envoy.Origin)
 	}, origin)
 }
 
-func listener(name string, bind snapshot.Bind, direction corev3.TrafficDirection, origin envoy.Origin) (*envoy.Listener, error) {
+func listener(name string, binds []snapshot.Bind, direction corev3.TrafficDirection, origin envoy.Origin) (*envoy.Listener, error) {
 	var b envoy.Builder
+	addresses := make([]*corev3.Address, len(binds))
+	for i, bind := range binds {
+		addresses[i] = envoy.SocketAddress(bind.Address, bind.Port)
+	}
 	l := b.ServerNameListener(envoy.Shell{
-		Name: name, Address: envoy.SocketAddress(bind.Address, bind.Port),
+		Name: name, Address: addresses[0], Also: addresses[1:],
 		Direction: direction, BufferLimit: bufferLimit, Keepalive: keepalive,
 	}, helloTimeout, b.JSONLog(refusedLog, envoy.FlagNoRoute), origin)
 	return l, b.Err()

@@ -105,40 +105,10 @@ func (v *Views) gateway(r *reader, key Key) *MeshGateway {
 		return nil
 	}
 	view := &MeshGateway{ID: instance.ProxyID(cluster.NodeName)}
-	origin := Origin{Kind: "proxy", Name: string(view.ID)}
-	ingress, reason := listenAddress(instance)
-	view.Ingress = ingress
-	if reason != "" {
-		view.Skipped = append(view.Skipped, Skipped{origin, "ingress listener: " + reason})
-	}
-	if egress, reason := egressBind(instance, ingress); reason != "" {
-		view.Skipped = append(view.Skipped, Skipped{origin, "mode local: " + reason})
-	} else {
-		view.Egress = &egress
-	}
+	view.bindGateway(instance)
 	parts := use(r, v.gateways, struct{}{})
 	view.Exports, view.Imports = parts.Exports, parts.Imports
 	view.Skipped = append(view.Skipped, parts.Skipped...)
 	slices.SortFunc(view.Skipped, compareSkipped)
 	return view
 }
-
-// egressBind returns where a gateway listens for its own cluster, or why it does not. bind_address is not asked: it may
-// be any address of the machine, and the egress listener is for inside only.
-func egressBind(gateway *Instance, ingress Bind) (Bind, string) {
-	host, port, ok := egressAddress(gateway)
-	if !ok {
-		return Bind{}, "the gateway has no tagged address egress"
-	}
-	egress, reason := bind(host, port)
-	if reason != "" {
-		return Bind{}, "tagged address egress: " + reason
-	}
-	if egress.Port == ingress.Port && (egress.Address == ingress.Address || everywhere(egress) || everywhere(ingress)) {
-		return Bind{}, "tagged address egress is where the gateway listens for peers: want another port"
-	}
-	return egress, ""
-}
-
-// everywhere tells whether a bind takes every address of the machine.
-func everywhere(b Bind) bool { return b.Address == "0.0.0.0" || b.Address == "::" }

@@ -45,11 +45,13 @@ type Bind struct {
 // MeshGateway is a gateway's view.
 type MeshGateway struct {
 	ID      ProxyID
-	Ingress Bind             // without an Address: nowhere to listen; Skipped says why
-	Egress  *Bind            // nil: no local mode; Skipped says so
-	Exports []*GatewayExport // sorted by peer, service
-	Imports []*GatewayImport // sorted by peer
-	Skipped []Skipped
+	Ingress Bind // without an Address: nowhere to listen; Skipped says why
+	// IngressAlso is where the same listener listens besides, as the registration asks.
+	IngressAlso []Bind
+	Egress      *Bind            // nil: no local mode; Skipped says so
+	Exports     []*GatewayExport // sorted by peer, service
+	Imports     []*GatewayImport // sorted by peer
+	Skipped     []Skipped
 }
 
 func (g *MeshGateway) ProxyID() ProxyID { return g.ID }

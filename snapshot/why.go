@@ -210,13 +210,8 @@ func (x *explainer) export() {
 
 // gateway explains whether a peer finds a door of ours.
 func (x *explainer) gateway() {
-	serving := 0
-	for _, gateway := range x.r.ofKind(config.KindMeshGateway) {
-		if _, reason := listenAddress(gateway); reason == "" {
-			serving++
-		}
-	}
 	reason := ""
+	serving := listening(x.r)
 	if serving == 0 {
 		reason = "no mesh gateway with an address to listen at is registered"
 	}

@@ -16,15 +16,21 @@ import (
 type Shell struct {
 	Name        string
 	Address     *corev3.Address
+	Also        []*corev3.Address // further addresses of the same listener
 	Direction   corev3.TrafficDirection
 	BufferLimit uint32 // bytes per connection and direction
 	Keepalive   Keepalive
 }
 
 func (s Shell) protobuf() *listenerv3.Listener {
+	var also []*listenerv3.AdditionalAddress
+	for _, address := range s.Also {
+		also = append(also, &listenerv3.AdditionalAddress{Address: address})
+	}
 	return &listenerv3.Listener{
 		Name:                          s.Name,
 		Address:                       s.Address,
+		AdditionalAddresses:           also,
 		StatPrefix:                    s.Name,
 		TrafficDirection:              s.Direction,
 		PerConnectionBufferLimitBytes: wrapperspb.UInt32(s.BufferLimit),

@@ -44,7 +44,7 @@ func (s *Service) newServer() *grpc.Server {
 		transport = credentials.NewTLS(config)
 	}
 	server := grpc.NewServer(
-		grpc.Creds(transport),
+		grpc.Creds(closable{transport}),
 		grpc.ConnectionTimeout(handshakeTime),
 		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxConcurrentStreams(maxStreams), grpc.MaxHeaderListSize(maxHeader),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
@@ -116,6 +116,9 @@ func (a *acceptor) StreamResources(stream wire.PeerStreamService_StreamResources
 	}
 	session.log.WithField(logkey.Address, remoteAddress(ctx)).Info("peer connected")
 	err = a.serve(ctx, session)
+	if stuck := (*stuckError)(nil); errors.As(err, &stuck) {
+		closeConnection(ctx)
+	}
 	// The stream ends when this returns, and with it the loops that wait inside of it.
 	a.tasks.Go(func() { session.finish(err) })
 	return answerToEnd(err)

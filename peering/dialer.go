@@ -111,7 +111,9 @@ func (s *Service) dialOnce(ctx context.Context, l *link, peer *snapshot.Peer, tu
 	}
 	session.log.WithField(logkey.Address, address).WithField("dialect", session.dialect.name).Info("peer connected")
 	err = s.converse(ctx, session)
-	_ = stream.CloseSend()
+	if errors.Is(err, errTerminated) {
+		session.reader.drain(ctx, maxControl, s.Timing.Drain) // the peer waits for our end of the stream to be closed
+	}
 	cancel()
 	client.Close()
 	session.finish(err)

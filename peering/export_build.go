@@ -17,12 +17,15 @@ var privateAddresses = map[string]bool{"egress": true, "consul-virtual": true}
 // forms returns both forms of a service as one peer sees it. An instance that a partner could not take is left out, and
 // named in the error; the resources are good all the same.
 func forms(w *snapshot.World, peer, service string, everyName bool) ([]wire.Resource, error) {
-	normal, problems := normalForm(w, service)
-	mesh, meshProblems := meshForm(w, peer, service, everyName)
-	problems = append(problems, meshProblems...)
+	mesh, problems := meshForm(w, peer, service, everyName)
+	normal, normalProblems := normalForm(w, service)
+	problems = append(problems, normalProblems...)
 	var resources []wire.Resource
-	for name, instances := range map[string][]wire.Instance{service: normal, service + wire.ProxySuffix: mesh} {
-		resource, err := wire.NewService(name, instances)
+	for _, form := range []struct {
+		name      string
+		instances []wire.Instance
+	}{{service + wire.ProxySuffix, mesh}, {service, normal}} {
+		resource, err := wire.NewService(form.name, form.instances)
 		if err != nil {
 			problems = append(problems, err.Error())
 			continue

@@ -1,7 +1,6 @@
 package peering
 
 import (
-	"fmt"
 	"sync"
 
 	"github.com/isthmus-mesh/isthmus/peering/wire"
@@ -14,6 +13,7 @@ const maxControl = 1 << 16
 // An outbox holds what is to be sent on one stream. Resources are held by name only and made when they are sent, so that
 // the newest wins and the outbox never grows beyond the number of names. Any goroutine may add; one takes.
 type outbox struct {
+	limit int           // of control
 	ready chan struct{} // has an element when there may be something to take
 
 	mu        sync.Mutex
@@ -48,8 +48,8 @@ type job struct {
 	name    string
 }
 
-func newOutbox(inventory bool) *outbox {
-	return &outbox{ready: make(chan struct{}, 1), wanted: map[string]bool{}, inventory: inventory, queued: map[string]struct{}{}}
+func newOutbox(inventory bool, limit int) *outbox {
+	return &outbox{limit: limit, ready: make(chan struct{}, 1), wanted: map[string]bool{}, inventory: inventory, queued: map[string]struct{}{}}
 }
 
 func (o *outbox) wake() {
@@ -71,8 +71,8 @@ func (o *outbox) change(in func()) {
 func (o *outbox) post(message *wire.ReplicationMessage) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if len(o.control) >= maxControl {
-		return fmt.Errorf("the peer does not read: %d messages wait to be sent", len(o.control))
+	if len(o.control) >= o.limit {
+		return stuck("the peer does not read: %d messages wait to be sent", len(o.control))
 	}
 	o.control = append(o.control, message)
 	o.wake()

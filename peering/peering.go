@@ -94,6 +94,8 @@ type Service struct {
 	tasks sync.WaitGroup
 	mu    sync.Mutex
 	links map[string]*link // by our ID of the peering
+	// maxControl bounds what waits to be sent on a stream besides resources.
+	maxControl int
 	// onStatus, when set, is called after anything that Status shows may have changed. For tests.
 	onStatus func()
 }
@@ -115,7 +117,7 @@ func New(config Config) (*Service, error) {
 		config.Dial = new(net.Dialer).DialContext
 	}
 	config.Timing = config.Timing.withDefaults()
-	s := &Service{Config: config, vault: newVault(), exporter: newExporter(), links: map[string]*link{}, started: config.Now()}
+	s := &Service{Config: config, vault: newVault(), exporter: newExporter(), links: map[string]*link{}, started: config.Now(), maxControl: maxControl}
 	records, err := config.Store.Private(owner)
 	if err != nil {
 		return nil, fmt.Errorf("peering: private records: %w", err)

@@ -51,9 +51,7 @@ func (s *session) hangUp(ctx context.Context) error {
 	if err := s.transmit(ctx, terminated()); err != nil {
 		return err
 	}
-	if client, ok := s.stream.(interface{ CloseSend() error }); ok {
-		_ = client.CloseSend()
-	}
+	s.closeSend()
 	drained := time.NewTimer(s.Timing.Drain)
 	defer drained.Stop()
 	select {
@@ -156,8 +154,7 @@ func (s *session) sendChanged(ctx context.Context, resource wire.Resource) error
 }
 
 func (s *session) sendResource(ctx context.Context, resource wire.Resource) error {
-	s.nonce++
-	nonce := fmt.Sprintf("%08x", s.nonce)
+	nonce := fmt.Sprintf("%08x", s.nonce.Add(1))
 	s.pulse.sending(nonce, resource.URL(), resource.ID())
 	return s.transmit(ctx, responseMessage(resource.Response(nonce, s.dialect.deletes)))
 }

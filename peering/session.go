@@ -40,7 +40,7 @@ type session struct {
 	log      logrus.FieldLogger
 	began    time.Time
 
-	nonce uint32              // send loop only
+	nonce atomic.Uint32       // of the last Response
 	sums  map[string][32]byte // send loop only: what was sent last, by type and ID
 	// announced holds the forms that a peer without inventory may have from us. Send loop only.
 	announced map[string]struct{}
@@ -56,7 +56,7 @@ func (s *Service) newSession(l *link, peer *snapshot.Peer, d dialect, stream mes
 	log := s.Log.WithField(logkey.Peer, peer.Name)
 	session := &session{
 		Service: s, link: l, role: peer.Role, remoteID: peer.RemoteID, dialect: d, stream: stream, reader: r,
-		out: newOutbox(d.inventory), in: newInbox(), pulse: newPulse(s.Now, s.Timing.Heartbeat), log: log, began: s.Now(),
+		out: newOutbox(d.inventory, s.maxControl), in: newInbox(), pulse: newPulse(s.Now, s.Timing.Heartbeat), log: log, began: s.Now(),
 		sums: map[string][32]byte{}, ending: make(chan error, 1), done: make(chan struct{}),
 	}
 	session.importer = newImporter(s, l, peer, d, fresh, log)
@@ -72,7 +72,10 @@ func (s *session) run(ctx context.Context) error {
 	defer cancel(nil)
 	s.exporter.attach(s.link.name, s.out)
 	defer s.exporter.detach(s.out)
-	s.sending.Go(func() { cancel(s.guard(ctx, "send", s.send)) })
+	s.sending.Go(func() {
+		cancel(s.guard(ctx, "send", s.send))
+		s.closeSend()
+	})
 	var loops sync.WaitGroup
 	for name, loop := range map[string]func(context.Context) error{"receive": s.receive, "apply": s.apply, "heartbeat": s.beat} {
 		loops.Go(func() { cancel(s.guard(ctx, name, loop)) })
@@ -87,6 +90,13 @@ func (s *session) run(ctx context.Context) error {
 		return errDeleted
 	}
 	return context.Cause(ctx)
+}
+
+// closeSend says that nothing more comes from us, where that can be said: a dialer only. It belongs to the send loop.
+func (s *session) closeSend() {
+	if client, ok := s.stream.(interface{ CloseSend() error }); ok {
+		_ = client.CloseSend()
+	}
 }
 
 // finish waits for what run left inside a stream that is now over, and lets the next session begin.
@@ -218,7 +228,7 @@ func (s *session) beat(ctx context.Context) error {
 				last = s.began
 			}
 			if age := s.Now().Sub(last); age >= s.Timing.Silence {
-				return fmt.Errorf("no round trip for %s: the peer does not answer", age.Round(time.Second))
+				return stuck("no round trip for %s: the peer does not answer", age.Round(time.Second))
 			}
 			s.statusChanged()
 		}

@@ -178,7 +178,7 @@ func TestPeerThatOnlySendsIsNotActive(t *testing.T) {
 			}
 		}
 		require.NotZero(t, ended, "the stream is ended, so that the peer dials again")
-		require.Contains(t, p.ended().Message(), "the peer does not answer")
+		require.Contains(t, east.Status("south").Reason, "the peer does not answer")
 		require.Equal(t, snapshot.Active, east.Status("west").State)
 	})
 }
@@ -219,9 +219,9 @@ func TestDialerKeepsTrying(t *testing.T) {
 		pass(10 * time.Second)
 		require.Greater(t, w.count()-before, 4)
 		before = w.count()
-		pass(time.Hour)
-		require.Greater(t, w.count()-before, 360)
-		require.Less(t, w.count()-before, 1500)
+		pass(10 * time.Minute)
+		require.Greater(t, w.count()-before, 60)
+		require.Less(t, w.count()-before, 250)
 		require.Contains(t, west.Status("east").Reason, "next attempt")
 		east.startOn(w.listen("127.0.0.1:1"), func(c *Config) { c.Dial, c.Advertise, c.Timing = w.dial, []string{"127.0.0.1:1"}, Timing{} })
 		pass(11 * time.Second)

@@ -60,15 +60,6 @@ func (s *server) registerCheck(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if definition.Name == "" {
-		return nil, refuse(http.StatusBadRequest, "invalid", "Missing check name")
-	}
-	if definition.CheckID == "" {
-		definition.CheckID = definition.Name
-	}
-	if err := checkText("CheckID", definition.CheckID, ""); err != nil {
-		return nil, err
-	}
 	r := registration{world: c.world, node: c.world.Cluster().NodeName}
 	serviceName := ""
 	if serviceID != "" {

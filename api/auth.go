@@ -16,8 +16,6 @@ type access int
 const (
 	// everybody may see the probes: they hold nothing.
 	everybody access = iota
-	// anyToken is for whoever has a token, of any role, and for this machine.
-	anyToken
 	// scrape is for metrics, and for whoever may read.
 	scrape
 	// read is for what holds no secret: readers, operators and this machine.
@@ -25,6 +23,11 @@ const (
 	// operate is for operators: writes, tokens, leaves, backups.
 	operate
 )
+
+// String names who may, in one word.
+func (a access) String() string {
+	return [...]string{everybody: "anybody", scrape: "metrics", read: "read", operate: "operator"}[a]
+}
 
 // authenticate returns who sent a request. Without a token that is nobody, with RoleNone; a token that is not known is
 // refused wherever it came from, so that a revoked one is noticed.
@@ -54,8 +57,6 @@ func (s *server) authorize(c *call, needed access) error {
 	switch needed {
 	case everybody:
 		allowed = true
-	case anyToken:
-		allowed = role != snapshot.RoleNone
 	case scrape:
 		allowed = role == snapshot.RoleOperator || role == snapshot.RoleRead || role == snapshot.RoleMetrics
 	case read:
@@ -76,7 +77,7 @@ func (s *server) authorize(c *call, needed access) error {
 // denied says who may, and how to become that.
 func denied(c *call, needed access, distrust string) error {
 	p := refuse(http.StatusForbidden, "denied", "Permission denied: %s %s needs %s", c.Method, c.URL.Path, map[access]string{
-		anyToken: "a token", scrape: "a token of role metrics, read or operator",
+		scrape: "a token of role metrics, read or operator",
 		read: "a token of role read or operator", operate: "an operator token",
 	}[needed])
 	if c.who.Role != snapshot.RoleNone {

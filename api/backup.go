@@ -24,7 +24,7 @@ func (s *server) saveBackup(c *call) (any, error) {
 		return nil, errReadOnly
 	}
 	deadline(c.w, backupTimeout)
-	c.w.Header().Set("Content-Type", "application/x-gzip")
+	c.w.Header().Set("Content-Type", "application/octet-stream")
 	if err := s.Backup.Snapshot(c.w); err != nil {
 		if begun, ok := c.w.(*recorder); ok && begun.status == 0 {
 			return nil, err

@@ -172,9 +172,9 @@ func hasMeta(meta map[string]string, wanted []string) bool {
 	return true
 }
 
-// union returns the strings that are in a or b, sorted.
+// union returns the strings that are in a or b, sorted; never nil, since Consul answers [] for none.
 func union(a, b []string) []string {
-	all := append(slices.Clone(a), b...)
+	all := append(append([]string{}, a...), b...)
 	slices.Sort(all)
 	return slices.Compact(all)
 }

@@ -1,6 +1,8 @@
 package api
 
 import (
+	"bytes"
+	"encoding/json"
 	"net/http"
 	"strconv"
 	"strings"
@@ -79,3 +81,26 @@ func (s *server) commit(c *call, events ...snapshot.Event) error {
 // errReadOnly answers a write while Consul holds the state.
 var errReadOnly = refuse(http.StatusNotImplemented, "source", "this server runs with --source=consul and holds no state of its own").
 	hint("write to Consul's own API, and it will follow")
+
+// decode reads a JSON body into value. A field that it does not know is refused.
+func decode(c *call, value any) error {
+	data, err := body(c)
+	if err != nil {
+		return err
+	}
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(value); err != nil {
+		return refuse(http.StatusBadRequest, "invalid", "Request decode failed: %v", err)
+	}
+	return nil
+}
+
+// deref returns what p points at, or the zero value.
+func deref[T any](p *T) T {
+	if p == nil {
+		var zero T
+		return zero
+	}
+	return *p
+}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/config"
+	"github.com/isthmus-mesh/isthmus/internal/logkey"
 )
 
 // writeTimeout bounds how long a client may take to read an answer, in which a blocking query's wait does not count.
@@ -63,7 +64,7 @@ func (s *server) fail(w http.ResponseWriter, r *http.Request, pattern string, er
 		return // nobody is listening
 	}
 	p := problemOf(err)
-	line := s.Log.WithField("path", pattern).WithField("status", p.Status).WithError(err)
+	line := s.Log.WithField(logkey.Path, pattern).WithField(logkey.Status, p.Status).WithError(err)
 	if p.Status == http.StatusInternalServerError {
 		line.Error("request failed")
 	} else {

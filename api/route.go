@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -10,6 +11,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/isthmus-mesh/isthmus/internal/logkey"
 	"github.com/isthmus-mesh/isthmus/snapshot"
 )
 
@@ -94,7 +96,7 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request, pattern string, m
 			panic(crash) // it breaks off the answer, which must not look complete
 		}
 		if crash != nil {
-			s.Log.WithField("path", pattern).WithField("stack", string(debug.Stack())).Error("request crashed")
+			s.Log.WithField(logkey.Path, pattern).WithField(logkey.Stack, string(debug.Stack())).Error("request crashed")
 			s.fail(recorder, r, pattern, fmt.Errorf("internal error: %v", crash))
 		}
 	}()
@@ -183,3 +185,22 @@ func (r *recorder) Write(body []byte) (int, error) {
 
 // Unwrap lets http.ResponseController find what it wraps.
 func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
+
+// An Endpoint is one method of one path, as docs/compatibility.md lists it.
+type Endpoint struct {
+	Method, Path string // Path as a pattern of http.ServeMux; Method "*" is any
+	Access       string // who may: "anybody", "metrics", "read" or "operator"
+	Refused      string // the feature that there is not; empty: it is served
+}
+
+// Endpoints returns the whole API, sorted by path and method.
+func Endpoints() []Endpoint {
+	var list []Endpoint
+	for _, r := range (&server{}).routes() {
+		list = append(list, Endpoint{r.method, r.pattern, r.access.String(), refused[r.pattern].feature})
+	}
+	slices.SortFunc(list, func(a, b Endpoint) int {
+		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Method, b.Method))
+	})
+	return list
+}

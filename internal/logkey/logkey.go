@@ -17,4 +17,7 @@ const (
 	Kind        = "kind"
 	Name        = "name"
 	Reason      = "reason"
+	Path        = "path"
+	Status      = "status"
+	Stack       = "stack"
 )

@@ -1,0 +1,77 @@
+package api
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+)
+
+// docs/http-api.md lists the paths that there are. UPDATE_GOLDEN=1 writes it.
+func TestDocument(t *testing.T) {
+	const file = "../docs/http-api.md"
+	want := document()
+	if os.Getenv("UPDATE_GOLDEN") != "" {
+		if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != want {
+		t.Errorf("%s is not what the code serves: run UPDATE_GOLDEN=1 go test ./api -run TestDocument", file)
+	}
+}
+
+func document() string {
+	var text strings.Builder
+	text.WriteString(`# The HTTP API
+
+Generated from the code by ` + "`UPDATE_GOLDEN=1 go test ./api -run TestDocument`" + `. Paths under /v1 take and answer what Consul's do, with
+its statuses, headers and blocking queries (?index, ?wait, ?filter, ?pretty); those under /isthmus/v1 are ours. An error is plain
+text, or with ` + "`Accept: application/problem+json`" + ` a document with code, object, field and hint.
+
+Who may: **anybody**; **metrics**: a token of role metrics, read or operator, or whoever is on this machine; **read**: a token of
+role read or operator, or whoever is on this machine; **operator**: an operator token, or with --http-open whoever is on this machine.
+"On this machine" is a loopback address under a loopback name: not a browser on behalf of a page, not a proxy on behalf of others.
+
+## Served
+
+| method | path | who may |
+| --- | --- | --- |
+`)
+	var refusals strings.Builder
+	for _, e := range Endpoints() {
+		switch {
+		case e.Refused != "":
+			hint := refused[e.Path].hint
+			fmt.Fprintf(&refusals, "| %s | %s | %s |\n", e.Path, e.Refused, hint)
+		case e.Method != anyMethod:
+			fmt.Fprintf(&text, "| %s | %s | %s |\n", e.Method, strings.TrimSuffix(e.Path, "{$}"), e.Access)
+		}
+	}
+	text.WriteString(`
+## Refused, by name
+
+Any method answers 501 with the feature's name. A path that is in neither table answers 404 and says that it is no path of this API.
+
+| path, and below it where it ends in / | there is no | instead |
+| --- | --- | --- |
+`)
+	text.WriteString(refusals.String())
+	return text.String()
+}
+
+// No route is open by oversight: what changes something, or shows a secret, is an operator's.
+func TestWritesAreOperators(t *testing.T) {
+	for _, e := range Endpoints() {
+		if e.Refused != "" || e.Method == anyMethod || e.Method == "GET" || e.Path == "/v1/agent/connect/authorize" {
+			continue
+		}
+		if e.Access != operate.String() {
+			t.Errorf("%s %s: %s may: want operator", e.Method, e.Path, e.Access)
+		}
+	}
+}

@@ -78,7 +78,7 @@ func (s *server) authorize(c *call, needed access) error {
 func denied(c *call, needed access, distrust string) error {
 	p := refuse(http.StatusForbidden, "denied", "Permission denied: %s %s needs %s", c.Method, c.URL.Path, map[access]string{
 		scrape: "a token of role metrics, read or operator",
-		read: "a token of role read or operator", operate: "an operator token",
+		read:   "a token of role read or operator", operate: "an operator token",
 	}[needed])
 	if c.who.Role != snapshot.RoleNone {
 		p.Text += ", and this one has role " + string(c.who.Role)

@@ -31,7 +31,7 @@ var refused = map[string]refusal{
 	"/v1/discovery-chain/":            {"dynamic routing", "a service is dialled by its name and peer; see /isthmus/v1/status"},
 	"/v1/catalog/gateway-services/":   {"ingress and terminating gateways", "mesh gateways serve what exported-services names: see /v1/exported-services"},
 	"/v1/health/ingress/":             {"ingress gateways", "mesh gateways are listed under /v1/health/service/NAME"},
-	"/v1/internal/ui/":                {"Consul's user interface", "see isthmus status and the Grafana dashboards"},
+	"/v1/internal/ui/":                {"Consul's user interface", "see isthmus status"},
 	"/v1/internal/federation-state/":  {"WAN federation", "clusters are connected by peering"},
 	"/v1/internal/federation-states":  {"WAN federation", "clusters are connected by peering"},
 	"/v1/internal/federation-states/": {"WAN federation", "clusters are connected by peering"},
@@ -43,8 +43,8 @@ var refused = map[string]refusal{
 	"/v1/partition":                   {"admin partitions", "run one isthmus for each, and peer them"},
 	"/v1/partition/":                  {"admin partitions", "run one isthmus for each, and peer them"},
 	"/v1/partitions":                  {"admin partitions", "run one isthmus for each, and peer them"},
-	"/ui/":                            {"Consul's user interface", "see isthmus status and the Grafana dashboards"},
-	"/debug/pprof/":                   {"profiling by the API", "see isthmus debug"},
+	"/ui/":                            {"Consul's user interface", "see isthmus status"},
+	"/debug/pprof/":                   {"profiling by the API", ""},
 }
 
 // refusals returns a route for each feature that there is not, and those for paths that are nobody's: a typo and a

@@ -133,7 +133,7 @@ func (s *Server) admit(id string, n *corev3.Node) (node, error) {
 	switch {
 	case n == nil:
 		return node{}, errNoNode
-	case n.GetId() != id:
+	case n.GetId() != id && nodePath(n) != id:
 		return node{}, &refusal{"node_id", codes.PermissionDenied,
 			fmt.Sprintf("node id %q: the token was made for proxy %q", n.GetId(), id)}
 	}
@@ -149,6 +149,12 @@ func (s *Server) admit(id string, n *corev3.Node) (node, error) {
 		schema = strconv.FormatFloat(number, 'g', -1, 64)
 	}
 	return node{version: v, notes: notes{noted["drain_s"].GetNumberValue(), schema}}, nil
+}
+
+// nodePath is how the bootstrap that Consul's command writes names a proxy on another node than the server's: by its ID,
+// with the name of the node beside it.
+func nodePath(n *corev3.Node) string {
+	return n.GetMetadata().GetFields()["node_name"].GetStringValue() + "/" + n.GetId()
 }
 
 // A version of Envoy. The zero version is unknown.

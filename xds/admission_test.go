@@ -65,6 +65,21 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// TestNodeName: a proxy on another node than the server's, in the words of its own bootstrap and of Consul's.
+func TestNodeName(t *testing.T) {
+	s := newServer(Config{})
+	for _, test := range []struct {
+		id, name string
+		ok       bool
+	}{{"n2/web", "", true}, {"web", "n2", true}, {"web", "", false}, {"web", "n3", false}, {"api", "n2", false}} {
+		n := node40(test.id)
+		n.Metadata = &structpb.Struct{Fields: map[string]*structpb.Value{"node_name": structpb.NewStringValue(test.name)}}
+		if _, err := s.admit("n2/web", n); (err == nil) != test.ok {
+			t.Errorf("node id %q with node_name %q: %v, want admitted: %v", test.id, test.name, err, test.ok)
+		}
+	}
+}
+
 func TestStateOfTheWorldIsRefused(t *testing.T) {
 	err := newServer(Config{}).StreamAggregatedResources(nil)
 	if status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), "DELTA_GRPC") {

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -42,8 +43,11 @@ func matrix(l *lab.Lab, acceptor, dialer, isthmus, consul *side) {
 	l.Step("consul exports", func() { exchange(consul, isthmus) })
 	took("exchanged")
 
-	held := []*lab.Held{isthmus.hold(), consul.hold()}
-	since := time.Now()
+	if dialect := isthmus.dialect(consul); dialect != consul.speaks() {
+		l.T.Errorf("%s says that %s speaks dialect %s", isthmus.name, consul.name, dialect)
+	}
+	held, since := []*lab.Held{isthmus.hold(), consul.hold()}, time.Now()
+	leaf := consul.leaf()
 	rotate(isthmus, consul)
 	took("root of the Consul rotated")
 	for _, side := range []*side{isthmus, consul} {
@@ -53,6 +57,13 @@ func matrix(l *lab.Lab, acceptor, dialer, isthmus, consul *side) {
 		bothCall(isthmus, consul)
 		took(side.name + " restarted")
 	}
+	l.Eventually("the sidecar of "+consul.name+" has a certificate of the new root", func() error {
+		if consul.leaf() == leaf {
+			return errors.New("it has the old one")
+		}
+		return nil
+	})
+	bothCall(isthmus, consul)
 	stayOpen(l.T, drain-time.Since(since), held...)
 	took("connections stayed open")
 

@@ -154,6 +154,57 @@ func (s *side) roots(peer *side) int {
 	return len(answer.PeerCAPems)
 }
 
+// dialect returns which dialect an isthmus says that its peer speaks.
+func (s *side) dialect(peer *side) string {
+	s.T.Helper()
+	var status struct {
+		Peers []struct{ Name, Dialect string }
+	}
+	if err := s.JSON("/isthmus/v1/status", &status); err != nil {
+		s.T.Fatal(err)
+	}
+	for _, p := range status.Peers {
+		if p.Name == peer.name {
+			return p.Dialect
+		}
+	}
+	return "none"
+}
+
+// speaks returns the dialect of a Consul: that of 1.14 is spoken from then on.
+func (s *side) speaks() string {
+	if s.consul.Version == lab.Consul113 {
+		return "1.13"
+	}
+	return "1.14"
+}
+
+// leaf returns the serial number of the certificate of the side's sidecar.
+func (s *side) leaf() string {
+	s.T.Helper()
+	text, err := s.sidecar.Admin("/certs")
+	if err != nil {
+		s.T.Fatal(err)
+	}
+	var answer struct {
+		Certificates []struct {
+			Chain []struct {
+				Serial string `json:"serial_number"`
+			} `json:"cert_chain"`
+		}
+	}
+	if err := json.Unmarshal([]byte(text), &answer); err != nil {
+		s.T.Fatal(err)
+	}
+	for _, certificate := range answer.Certificates {
+		for _, leaf := range certificate.Chain {
+			return leaf.Serial
+		}
+	}
+	s.T.Fatalf("no certificate: %s", text)
+	return ""
+}
+
 // imports returns nil when the side has instances of the peer's service for proxies.
 func (s *side) imports(peer *side) func() error {
 	return func() error {

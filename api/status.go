@@ -66,13 +66,14 @@ type ImportStatus struct {
 	Gateways int    `json:"gateways"`
 }
 
-// SkippedStatus is one thing that a proxy is not told, and why.
+// SkippedStatus is one thing that a proxy is not told, and why. Expected: nothing is wrong with that.
 type SkippedStatus struct {
-	Proxy  snapshot.ProxyID `json:"proxy"`
-	Kind   string           `json:"kind"`
-	Name   string           `json:"name"`
-	Peer   string           `json:"peer,omitempty"`
-	Reason string           `json:"reason"`
+	Proxy    snapshot.ProxyID `json:"proxy"`
+	Kind     string           `json:"kind"`
+	Name     string           `json:"name"`
+	Peer     string           `json:"peer,omitempty"`
+	Reason   string           `json:"reason"`
+	Expected bool             `json:"expected,omitempty"`
 }
 
 // KeptStatus names the fields of one object that have no effect.
@@ -178,7 +179,7 @@ func (s *server) skipped() []SkippedStatus {
 	all := s.Runtime.Skipped()
 	for _, proxy := range slices.Sorted(maps.Keys(all)) {
 		for _, skipped := range all[proxy] {
-			list = append(list, SkippedStatus{proxy, skipped.Kind, skipped.Name, skipped.Peer, skipped.Reason})
+			list = append(list, SkippedStatus{proxy, skipped.Kind, skipped.Name, skipped.Peer, skipped.Reason, skipped.Expected})
 		}
 	}
 	return list

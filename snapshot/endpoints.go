@@ -81,7 +81,9 @@ func egressAddress(gateway *Instance) (host string, port int, ok bool) {
 func (set *EndpointSet) add(r *reader, host string, port int, instance *Instance, health string) {
 	addresses, reason := resolve(r, host, port)
 	if reason != "" {
-		set.Skipped = append(set.Skipped, Skipped{Origin{Kind: "service", Name: instance.Service.Name}, instance.Service.ID + ": " + reason})
+		set.Skipped = append(set.Skipped, Skipped{
+			Origin: Origin{Kind: "service", Name: instance.Service.Name}, Reason: instance.Service.ID + ": " + reason,
+		})
 	}
 	for _, address := range addresses {
 		set.Endpoints = append(set.Endpoints, Endpoint{address, serving(health), weight(instance.Service.Weights, health)})
@@ -99,11 +101,11 @@ func peerEndpoints(r *reader, set *EndpointSet, peer string) {
 	for _, gateway := range r.peerGateways(peer) {
 		addresses, reason := resolve(r, gateway.Host, gateway.Port)
 		if reason != "" {
-			set.Skipped = append(set.Skipped, Skipped{origin, "gateway " + reason})
+			set.Skipped = append(set.Skipped, Skipped{Origin: origin, Reason: "gateway " + reason})
 		}
 		for _, address := range addresses {
 			if err := policy.Check(address); err != nil {
-				set.Skipped = append(set.Skipped, Skipped{origin, "gateway " + err.Error()})
+				set.Skipped = append(set.Skipped, Skipped{Origin: origin, Reason: "gateway " + err.Error()})
 				continue
 			}
 			set.Endpoints = append(set.Endpoints, Endpoint{address, gateway.Healthy, gateway.Weight})

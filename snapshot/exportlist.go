@@ -110,7 +110,7 @@ func (l *exportList) addMixed(mixed []*GatewayExport) {
 		}
 		if taken {
 			reason := fmt.Sprintf("export %s to %s: differs from %s only in case", e.Service, e.Peer, twin)
-			l.skipped = append(l.skipped, Skipped{e.Origin, reason})
+			l.skipped = append(l.skipped, Skipped{Origin: e.Origin, Reason: reason})
 			continue
 		}
 		names[e.ServerName] = e.Service

@@ -19,7 +19,7 @@ type export struct {
 func (v *Views) export(r *reader, key route) *export {
 	origin := Origin{config.KindExportedServices, "default", key.peer}
 	skip := func(reason string) *export {
-		return &export{Skipped: []Skipped{{origin, fmt.Sprintf("export %s to %s: %s", key.service, key.peer, reason)}}}
+		return &export{Skipped: []Skipped{{Origin: origin, Reason: fmt.Sprintf("export %s to %s: %s", key.service, key.peer, reason)}}}
 	}
 	if reason := exportReason(r, key.service, key.peer); reason != "" {
 		return skip(reason)
@@ -50,12 +50,12 @@ func (v *Views) gatewayImport(r *reader, name string) *gatewayImport {
 	origin := Origin{"peering", name, name}
 	state := use(r, v.states, name)
 	if state.Bundle == nil {
-		return &gatewayImport{Skipped: []Skipped{{origin, "import from " + name + ": " + state.Reason}}}
+		return &gatewayImport{Skipped: []Skipped{{Origin: origin, Reason: "import from " + name + ": " + state.Reason}}}
 	}
 	keep(r, v.sets, setKey{peer: name})
 	ourName := r.peer(name).OurName
 	if ourName == "" {
-		return &gatewayImport{Skipped: []Skipped{{origin, "import from " + name + ": the peer has not exported anything yet"}}}
+		return &gatewayImport{Skipped: []Skipped{{Origin: origin, Reason: "import from " + name + ": the peer has not exported anything yet", Expected: true}}}
 	}
 	return &gatewayImport{Part: &GatewayImport{
 		Origin: origin, Peer: name, ServerNames: sni.Egress(ourName, state.Bundle.TrustDomain), Endpoints: EndpointsOfPeer(name),
@@ -90,7 +90,7 @@ func (p *gatewayParts) addImports(r *reader, v *Views) {
 		}
 		if first, taken := names[imported.Part.ServerNames]; taken {
 			reason := fmt.Sprintf("import from %s: %s is already peer %s", peer, imported.Part.ServerNames, first)
-			p.Skipped = append(p.Skipped, Skipped{imported.Part.Origin, reason})
+			p.Skipped = append(p.Skipped, Skipped{Origin: imported.Part.Origin, Reason: reason})
 			continue
 		}
 		names[imported.Part.ServerNames] = peer

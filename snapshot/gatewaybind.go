@@ -89,7 +89,7 @@ func everywhere(b Bind) bool { return b.Address == "0.0.0.0" || b.Address == "::
 // bindGateway fills in where a gateway listens.
 func (view *MeshGateway) bindGateway(instance *Instance) {
 	origin := Origin{Kind: "proxy", Name: string(view.ID)}
-	skip := func(reason string) { view.Skipped = append(view.Skipped, Skipped{origin, reason}) }
+	skip := func(reason string) { view.Skipped = append(view.Skipped, Skipped{Origin: origin, Reason: reason}) }
 	first, also, reasons := ingressBinds(instance)
 	view.Ingress, view.IngressAlso = first, also
 	if len(reasons) > 0 {

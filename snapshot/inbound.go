@@ -73,14 +73,14 @@ type scope struct {
 func (v *Views) scope(r *reader, key route) *scope {
 	state := use(r, v.states, key.peer)
 	if state.Bundle == nil {
-		return &scope{Skipped: []Skipped{{Origin{"service", key.service, key.peer}, "chain for " + scopeName(key.peer) + ": " + state.Reason}}}
+		return &scope{Skipped: []Skipped{{Origin: Origin{"service", key.service, key.peer}, Reason: "chain for " + scopeName(key.peer) + ": " + state.Reason}}}
 	}
 	name := ""
 	if key.peer == "" {
 		cluster := r.cluster()
 		name = localName(cluster, key.service)
 		if _, err := sni.ParseLocal(name); err != nil {
-			return &scope{Skipped: []Skipped{{Origin{"service", key.service, ""}, err.Error()}}}
+			return &scope{Skipped: []Skipped{{Origin: Origin{"service", key.service, ""}, Reason: err.Error()}}}
 		}
 	} else {
 		export := use(r, v.exports, key)
@@ -93,10 +93,12 @@ func (v *Views) scope(r *reader, key route) *scope {
 	allowed, reason := compile(rules)
 	origin := rules.origin(key)
 	if allowed.Empty() {
+		skipped := Skipped{Origin: origin, Reason: reason}
 		if reason == "" {
-			reason = "no intention lets a service of " + scopeName(key.peer) + " call " + key.service
+			skipped.Reason = "no intention lets a service of " + scopeName(key.peer) + " call " + key.service
+			skipped.Expected = key.peer == "" // whereas who exports means to be called
 		}
-		return &scope{Skipped: []Skipped{{origin, reason}}}
+		return &scope{Skipped: []Skipped{skipped}}
 	}
 	authz := &Authz{
 		Origin: origin, Name: AuthzName(key.service, key.peer), Peer: key.peer, Service: key.service,

@@ -35,7 +35,7 @@ func (v *Views) sidecar(r *reader, key Key) *Sidecar {
 }
 
 func (s *Sidecar) skip(origin Origin, reason string) {
-	s.Skipped = append(s.Skipped, Skipped{origin, reason})
+	s.Skipped = append(s.Skipped, Skipped{Origin: origin, Reason: reason})
 }
 
 // addUpstreams adds the proxy's upstreams and the bundles that they trust.

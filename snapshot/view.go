@@ -30,10 +30,12 @@ type Origin struct {
 	Peer string // empty: not of a peer
 }
 
-// Skipped is what a view leaves out, and why: what is wrong and what was wanted.
+// Skipped is what a view leaves out, and why: what is wrong and what was wanted. Expected: nothing is wrong, it is left out
+// because nobody has asked for it.
 type Skipped struct {
 	Origin
-	Reason string
+	Reason   string
+	Expected bool
 }
 
 // Bind is where a listener listens.

@@ -215,7 +215,7 @@ func (x *explainer) gateway() {
 	if serving == 0 {
 		reason = "no mesh gateway with an address to listen at is registered"
 	}
-	x.judge("gateway", reason, fmt.Sprintf("%d mesh gateways are registered", serving), "isthmus envoy-bootstrap --gateway=mesh --register")
+	x.judge("gateway", reason, fmt.Sprintf("mesh gateways registered: %d", serving), "isthmus envoy-bootstrap --gateway=mesh --register")
 }
 
 func (x *explainer) intention() {

@@ -144,6 +144,8 @@ func (f *findings) proxy(p api.Proxy) {
 		f.warn(check, warning, "")
 	}
 	for _, skipped := range p.Skipped {
-		f.warn(check, fmt.Sprintf("without %s/%s: %s", skipped.Kind, skipped.Name, skipped.Reason), "")
+		if !skipped.Expected {
+			f.warn(check, fmt.Sprintf("without %s/%s: %s", skipped.Kind, skipped.Name, skipped.Reason), "")
+		}
 	}
 }

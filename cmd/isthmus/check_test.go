@@ -70,6 +70,9 @@ func TestCheckLook(t *testing.T) {
 		{"refused", func(f *facts) { f.proxies[1].Rejected = []api.Rejected{{Name: "in-mesh", Error: "bad address"}} },
 			"× proxy db-sidecar-proxy follows: it refused in-mesh: bad address"},
 		{"no drain", func(f *facts) { f.proxies[0].Warnings = []string{drainUnknown} }, "! proxy mesh-gateway follows: " + drainUnknown},
+		{"not asked for", func(f *facts) {
+			f.proxies[1].Skipped = []api.SkippedStatus{{Kind: "service", Name: "db", Reason: "no intention", Expected: true}}
+		}, ""},
 		{"no egress", func(f *facts) {
 			f.proxies[0].Skipped = []api.SkippedStatus{{Kind: "proxy", Name: "mesh-gateway", Reason: "mode local: the gateway has no tagged address egress"}}
 		}, "! proxy mesh-gateway follows: without proxy/mesh-gateway: mode local: the gateway has no tagged address egress"},

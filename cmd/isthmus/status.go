@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"strconv"
 	"strings"
 	"time"
@@ -100,6 +99,9 @@ func printStatus(w io.Writer, s api.Status) {
 func skippedRows(skipped []api.SkippedStatus) [][]string {
 	rows := [][]string{{"Proxy", "Object", "Peer", "Reason"}}
 	for _, s := range skipped {
+		if s.Expected {
+			continue
+		}
 		rows = append(rows, []string{string(s.Proxy), s.Kind + "/" + s.Name, orDash(s.Peer), s.Reason})
 	}
 	return rows
@@ -169,17 +171,19 @@ func printProxies(w io.Writer, proxies []api.Proxy) {
 		fmt.Fprintln(w, "There are no proxies.")
 		return
 	}
-	rows := [][]string{{"ID", "Kind", "Service", "State", "Since", "Last ACK", "Envoy", "From"}}
+	rows := [][]string{{"ID", "Kind", "Service", "State", "Since", "Envoy"}}
 	var remarks []string
 	for _, p := range proxies {
 		rows = append(rows, []string{
-			string(p.ID), orDash(string(p.Kind)), orDash(p.Service), proxyState(p), ago(p.Since), ago(p.LastAck), orDash(p.Envoy), orDash(hostOf(p.Address)),
+			string(p.ID), orDash(string(p.Kind)), orDash(p.Service), proxyState(p), ago(p.Since), orDash(p.Envoy),
 		})
 		for _, r := range p.Rejected {
 			remarks = append(remarks, fmt.Sprintf("%s: refused %s: %s", p.ID, r.Name, r.Error))
 		}
 		for _, s := range p.Skipped {
-			remarks = append(remarks, fmt.Sprintf("%s: left out %s/%s: %s", p.ID, s.Kind, s.Name, s.Reason))
+			if !s.Expected {
+				remarks = append(remarks, fmt.Sprintf("%s: left out %s/%s: %s", p.ID, s.Kind, s.Name, s.Reason))
+			}
 		}
 		for _, warning := range p.Warnings {
 			remarks = append(remarks, fmt.Sprintf("%s: %s", p.ID, warning))
@@ -209,11 +213,4 @@ func ago(t *time.Time) string {
 		return "-"
 	}
 	return time.Since(*t).Round(time.Second).String() + " ago"
-}
-
-func hostOf(address string) string {
-	if host, _, err := net.SplitHostPort(address); err == nil {
-		return host
-	}
-	return address
 }

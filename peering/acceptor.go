@@ -2,11 +2,13 @@ package peering
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"runtime/debug"
 	"time"
 
+	"github.com/sirupsen/logrus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -27,6 +29,8 @@ const (
 	maxStreams    = 16 // on one connection
 	maxHeader     = 16 << 10
 	handshakeTime = 5 * time.Second
+	maxConns      = 1024
+	idleTime      = 30 * time.Second // without a stream
 )
 
 // acceptor serves the peering port.
@@ -41,6 +45,8 @@ func (s *Service) newServer() *grpc.Server {
 	if s.TLS != nil {
 		config := s.TLS.Clone()
 		config.NextProtos = []string{"h2"}
+		config.MinVersion = max(config.MinVersion, tls.VersionTLS12)
+		config.CipherSuites = cipherSuites
 		transport = credentials.NewTLS(config)
 	}
 	server := grpc.NewServer(
@@ -48,7 +54,7 @@ func (s *Service) newServer() *grpc.Server {
 		grpc.ConnectionTimeout(handshakeTime),
 		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxConcurrentStreams(maxStreams), grpc.MaxHeaderListSize(maxHeader),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second, MaxConnectionIdle: 5 * time.Minute}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second, MaxConnectionIdle: idleTime}),
 		grpc.WaitForHandlers(true),
 		grpc.UnaryInterceptor(func(ctx context.Context, r any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (answer any, err error) {
 			defer s.recovered(&err)
@@ -105,7 +111,7 @@ func (a *acceptor) StreamResources(stream wire.PeerStreamService_StreamResources
 	r := a.newReader(stream)
 	session, err := a.open(ctx, stream, r)
 	if err != nil {
-		a.Log.WithField(logkey.Address, remoteAddress(ctx)).WithField(logkey.Reason, err.Error()).Warn("peering stream refused")
+		a.logRefusal(ctx, err)
 		r.drain(ctx, 4, 100*time.Millisecond)
 		r.stop()
 		return err
@@ -122,6 +128,16 @@ func (a *acceptor) StreamResources(stream wire.PeerStreamService_StreamResources
 	// The stream ends when this returns, and with it the loops that wait inside of it.
 	a.tasks.Go(func() { session.finish(err) })
 	return answerToEnd(err)
+}
+
+// logRefusal is loud only where somebody who is known may be meant: anybody can reach the port.
+func (a *acceptor) logRefusal(ctx context.Context, err error) {
+	level := logrus.DebugLevel
+	if code := status.Code(err); code == codes.PermissionDenied || code == codes.Internal {
+		level = logrus.WarnLevel
+	}
+	entry := a.Log.WithField(logkey.Address, remoteAddress(ctx)).WithField(logkey.Reason, err.Error())
+	entry.Log(level, "peering stream refused")
 }
 
 // serve runs a session and acts on how it ended.

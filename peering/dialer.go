@@ -17,7 +17,7 @@ import (
 // keepDialing holds the stream to one peer: it dials, and dials again after a growing pause, until ctx ends or the
 // peering does. A session that was healthy makes the next pauses short again.
 func (s *Service) keepDialing(ctx context.Context, l *link) {
-	failures := 0
+	failures, said := 0, ""
 	for turn := 0; ; turn++ {
 		peer := peerByID(s.Store.World(), l.id)
 		if peer == nil || peer.State == snapshot.Deleting || peer.State == snapshot.Terminated {
@@ -37,13 +37,16 @@ func (s *Service) keepDialing(ctx context.Context, l *link) {
 			return
 		}
 		if healthy {
-			failures = 0
+			failures, said = 0, ""
 		}
 		pause := s.Timing.backoff(failures)
 		failures++
 		l.missed(explain(err), s.Now(), pause)
 		s.statusChanged()
-		s.Log.WithError(err).WithField(logkey.Peer, l.name).WithField(logkey.RetryIn, pause).Warn("peer not connected")
+		if why := err.Error(); why != said {
+			s.Log.WithError(err).WithField(logkey.Peer, l.name).WithField(logkey.RetryIn, pause).Warn("peer not connected")
+			said = why // the same again is no news
+		}
 		wait := time.NewTimer(pause)
 		select {
 		case <-ctx.Done():

@@ -149,11 +149,12 @@ func (s *Service) exchange(ctx context.Context, peer *snapshot.Peer, secret stri
 	const pause = 150 * time.Millisecond
 	var failed attempts
 	addresses := targets(peer)
+	each := min(s.Timing.Connect, 5*s.Timing.Establish/time.Duration(len(addresses)))
 	deadline := time.NewTimer(s.Timing.Establish)
 	defer deadline.Stop()
 	for turn := 0; ; turn++ {
 		address := addresses[turn%len(addresses)]
-		stream, err := s.exchangeAt(ctx, peer, address, secret)
+		stream, err := s.exchangeAt(ctx, each, peer, address, secret)
 		if err == nil {
 			return stream, nil
 		}
@@ -177,14 +178,14 @@ func (s *Service) exchange(ctx context.Context, peer *snapshot.Peer, secret stri
 	}
 }
 
-func (s *Service) exchangeAt(ctx context.Context, peer *snapshot.Peer, address, secret string) (string, error) {
+func (s *Service) exchangeAt(ctx context.Context, limit time.Duration, peer *snapshot.Peer, address, secret string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
 	client, err := s.client(ctx, peer, address)
 	if err != nil {
 		return "", err
 	}
 	defer client.Close()
-	ctx, cancel := context.WithTimeout(ctx, s.Timing.Connect)
-	defer cancel()
 	answer, err := wire.NewPeerStreamServiceClient(client).ExchangeSecret(ctx, &wire.ExchangeSecretRequest{PeerID: peer.RemoteID, EstablishmentSecret: secret})
 	if err != nil {
 		return "", err

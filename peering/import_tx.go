@@ -67,23 +67,29 @@ func (tx *importTx) service(r *wire.Response) error {
 	if ignored > 0 {
 		tx.im.link.note(func(n *notes) { n.ignored += ignored })
 	}
-	if err := tx.im.account(r.ResourceID, len(r.GetResource().GetValue()), len(converted) > 0); err != nil {
+	size := 0
+	if len(converted) > 0 {
+		size = len(r.Resource.Value)
+		if quota := tx.im.quotas.Services; tx.get(name) == nil && tx.im.count >= quota {
+			return refuse(wire.CodeResourceExhausted, "service %s: %d services are imported already: want at most %d", name, tx.im.count, quota)
+		}
+	}
+	if err := tx.im.account(r.ResourceID, size); err != nil {
 		return err
 	}
-	return tx.replace(name, mesh, converted)
+	tx.replace(name, mesh, converted)
+	return nil
 }
 
 // replace gives one form of a service a new set of instances.
-func (tx *importTx) replace(name string, mesh bool, converted []snapshot.ImportedInstance) error {
+func (tx *importTx) replace(name string, mesh bool, converted []snapshot.ImportedInstance) {
 	before := tx.get(name)
 	if before == nil && len(converted) == 0 {
-		return nil
+		return
 	}
 	after := &snapshot.Import{Peer: tx.im.link.name, Service: name}
 	if before != nil {
 		after.Raft, after.Gateways, after.Instances = before.Raft, before.Gateways, before.Instances
-	} else if quota := tx.im.quotas.Services; tx.im.count >= quota {
-		return refuse(wire.CodeResourceExhausted, "service %s: %d services are imported already: want at most %d", name, tx.im.count, quota)
 	}
 	if mesh {
 		after.Gateways = converted
@@ -92,7 +98,7 @@ func (tx *importTx) replace(name string, mesh bool, converted []snapshot.Importe
 	}
 	if len(after.Gateways) == 0 && len(after.Instances) == 0 {
 		tx.remove(name)
-		return nil
+		return
 	}
 	if before == nil {
 		tx.im.arrived(name)
@@ -101,7 +107,6 @@ func (tx *importTx) replace(name string, mesh bool, converted []snapshot.Importe
 	if before == nil || !reflect.DeepEqual(before, after) {
 		tx.changed[name] = after
 	}
-	return nil
 }
 
 // judge decides whether the mesh may route a service.

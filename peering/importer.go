@@ -195,16 +195,18 @@ func isRefusal(err error) bool {
 	return ok
 }
 
-// account bounds the sum of all that the peer has sent.
-func (im *importer) account(id string, size int, any bool) error {
-	if !any {
-		size = 0
-	}
+// account bounds the sum of all that the peer has sent and we keep.
+func (im *importer) account(id string, size int) error {
 	next := im.total - im.sizes[id] + size
 	if next > maxImported {
 		return refuse(wire.CodeResourceExhausted, "all services together: %d bytes: want at most %d", next, maxImported)
 	}
-	im.sizes[id], im.total = size, next
+	im.total = next
+	if size == 0 {
+		delete(im.sizes, id)
+	} else {
+		im.sizes[id] = size
+	}
 	return nil
 }
 

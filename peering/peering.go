@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/sirupsen/logrus"
+	"golang.org/x/net/netutil"
 	"google.golang.org/grpc"
 
 	"github.com/isthmus-mesh/isthmus/config"
@@ -157,7 +158,7 @@ func (s *Service) Run(ctx context.Context) error {
 
 // Serve accepts peers on l until Run's context ends, and then returns nil.
 func (s *Service) Serve(l net.Listener) error {
-	if err := s.server.Serve(l); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+	if err := s.server.Serve(netutil.LimitListener(l, maxConns)); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		return fmt.Errorf("peering: serve %s: %w", l.Addr(), err)
 	}
 	return nil

@@ -169,14 +169,10 @@ func (im *importer) sweep(ctx context.Context) error {
 	}
 	for _, stored := range tx.world.Imports(im.link.name) {
 		if _, announced := im.sizes[stored.Service+wire.ProxySuffix]; !announced && len(stored.Gateways) > 0 {
-			if err := tx.replace(stored.Service, true, nil); err != nil {
-				return err
-			}
+			tx.replace(stored.Service, true, nil)
 		}
 		if _, announced := im.sizes[stored.Service]; !announced && len(stored.Instances) > 0 {
-			if err := tx.replace(stored.Service, false, nil); err != nil {
-				return err
-			}
+			tx.replace(stored.Service, false, nil)
 		}
 	}
 	im.swept = true

@@ -219,9 +219,7 @@ func (s *session) beat(ctx context.Context) error {
 			if err := s.out.post(heartbeat()); err != nil {
 				return err
 			}
-			if s.pulse.waiting() == 0 {
-				s.out.change(func() { s.out.probe = true })
-			}
+			s.out.change(func() { s.out.probe = true })
 		case <-watch.C:
 			last := s.pulse.read().verified
 			if last.Before(s.began) {

@@ -57,7 +57,21 @@ func (v *supervisor) follow(ctx context.Context, update snapshot.Update) {
 			delete(v.deleting, id)
 		}
 	}
-	v.forgetLinks(present)
+	if v.forgetLinks(present) {
+		v.askAgain(update.World)
+	}
+}
+
+// askAgain has peers whose trust domain was refused send it again, after another peering went: it may have been that one's.
+func (v *supervisor) askAgain(w *snapshot.World) {
+	for _, peer := range w.Peers() {
+		if peer.Problem == "" {
+			continue
+		}
+		if session := v.link(peer).current(); session != nil {
+			session.end(errResync)
+		}
+	}
 }
 
 // ensure starts what a peering needs and has not got.
@@ -112,8 +126,8 @@ func concernsPeers(changed []snapshot.Key) bool {
 	return false
 }
 
-// forgetLinks drops what was known of peerings that are no more, and ends their sessions.
-func (s *Service) forgetLinks(present map[string]bool) {
+// forgetLinks drops what was known of peerings that are no more, and ends their sessions. It tells whether there were any.
+func (s *Service) forgetLinks(present map[string]bool) (any bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for id, l := range s.links {
@@ -124,7 +138,9 @@ func (s *Service) forgetLinks(present map[string]bool) {
 			session.end(errGone)
 		}
 		delete(s.links, id)
+		any = true
 	}
+	return any
 }
 
 // followPolicies starts again the sessions whose quotas or accepted names changed: what was refused under the old ones

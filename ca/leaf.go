@@ -168,15 +168,25 @@ func renewAt(notBefore, notAfter time.Time) time.Time {
 // be replaced. The second value is false when that is now: its root no longer signs, it has ended, or the version is
 // not one of ours.
 func (c *CA) RenewAt(version string) (time.Time, bool) {
-	rootID, unix, ok := strings.Cut(version, ".")
-	seconds, err := strconv.ParseInt(unix, 10, 64)
-	if !ok || err != nil || rootID != c.active().id {
+	rootID, _, _ := strings.Cut(version, ".")
+	notAfter, ok := NotAfter(version)
+	if !ok || rootID != c.active().id {
 		return time.Time{}, false
 	}
-	now, notAfter := c.cfg.Now(), time.Unix(seconds, 0).UTC()
+	now := c.cfg.Now()
 	life := c.cfg.LeafTTL + backdate
 	if !now.Before(notAfter) || notAfter.After(now.Add(life)) {
 		return time.Time{}, false
 	}
 	return renewAt(notAfter.Add(-life), notAfter), true
+}
+
+// NotAfter returns when a leaf of this version ends; false: the version is not one of ours.
+func NotAfter(version string) (time.Time, bool) {
+	_, unix, ok := strings.Cut(version, ".")
+	seconds, err := strconv.ParseInt(unix, 10, 64)
+	if !ok || err != nil {
+		return time.Time{}, false
+	}
+	return time.Unix(seconds, 0).UTC(), true
 }

@@ -18,6 +18,7 @@ type ProxyStatus struct {
 	// DrainSeconds is what the bootstrap noted; zero: nothing, so that open connections may outlive a revocation.
 	DrainSeconds float64
 	ConfigSchema string // of the bootstrap; empty: not noted
+	LeafVersion  string // of the certificate that it holds, in the leaf source's words; empty: none
 	Types        []TypeStatus
 	Rejected     []Rejection // what is never sent to it again, as it is
 	LeftOut      []string    // authorization secrets whose chains are left out, since a revocation was not acknowledged
@@ -74,6 +75,7 @@ type streamStatus struct {
 	types   [kinds]counts
 	states  [kinds]string
 	leftOut []string
+	leaf    string
 }
 
 // report shows what changed by a step.
@@ -88,6 +90,7 @@ func (st *stream) report() {
 	for k := range st.subs {
 		st.status.types[k] = st.subs[k].counts
 	}
+	st.status.leaf = st.subs[secrets].have[envoy.LeafName]
 	st.status.leftOut = nil
 	for name, r := range st.inbound.revoking {
 		if r.failed {
@@ -128,6 +131,7 @@ func (st *stream) describeTo(status *ProxyStatus) {
 	status.DrainSeconds, status.ConfigSchema = st.node.notes.drainSeconds, st.node.notes.configSchema
 	st.status.mu.Lock()
 	defer st.status.mu.Unlock()
+	status.LeafVersion = st.status.leaf
 	for k, c := range st.status.types {
 		status.Types = append(status.Types, TypeStatus{
 			TypeURL:   typeURLs[k],

@@ -8,6 +8,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/config"
 	"github.com/isthmus-mesh/isthmus/snapshot"
+	"github.com/isthmus-mesh/isthmus/xds"
 )
 
 // allRight is a cluster in which nothing is wrong.
@@ -31,6 +32,15 @@ func allRight(now time.Time) facts {
 		Active              bool
 	}{Name: "CA 1", NotAfter: now.AddDate(9, 0, 0)})
 	return seen
+}
+
+func TestLeafNotAfter(t *testing.T) {
+	if got := apiProxy(xds.ProxyStatus{LeafVersion: "0a1b.1793534400"}).LeafNotAfter; got == nil || moment(*got) != "2026-11-01T12:00:00Z" {
+		t.Errorf("the certificate ends at %v", got)
+	}
+	if got := apiProxy(xds.ProxyStatus{}).LeafNotAfter; got != nil {
+		t.Errorf("no certificate ends at %v", got)
+	}
 }
 
 func TestCheckLook(t *testing.T) {

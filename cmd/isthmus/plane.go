@@ -222,6 +222,7 @@ func (p *plane) openXDS(context.Context) error {
 			return string(credential.Proxy), nil
 		},
 	})
+	p.registry.MustRegister(p.firstStop())
 	p.line = newLine(p.store.Publisher(), p.xds, p.log)
 	return nil
 }

@@ -3,10 +3,14 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/isthmus-mesh/isthmus/api"
+	"github.com/isthmus-mesh/isthmus/ca"
 	"github.com/isthmus-mesh/isthmus/snapshot"
 	"github.com/isthmus-mesh/isthmus/xds"
 )
@@ -21,6 +25,24 @@ func (p *plane) proxies() []api.Proxy {
 		list = append(list, apiProxy(status))
 	}
 	return list
+}
+
+// firstStop is the metric of when the first connected proxy would stop without us.
+func (p *plane) firstStop() prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "isthmus_xds_first_leaf_expiry_timestamp_seconds",
+		Help: "When the first certificate of a connected proxy ends; NaN: there is none.",
+	}, func() float64 {
+		first := math.NaN()
+		for _, proxy := range p.proxies() {
+			if proxy.LeafNotAfter != nil {
+				if ends := float64(proxy.LeafNotAfter.Unix()); !(ends >= first) {
+					first = ends
+				}
+			}
+		}
+		return first
+	})
 }
 
 func apiProxy(status xds.ProxyStatus) api.Proxy {
@@ -39,6 +61,9 @@ func apiProxy(status xds.ProxyStatus) api.Proxy {
 		proxy.Rejected = append(proxy.Rejected, api.Rejected{
 			Name: cmp.Or(r.Chain, r.Name), TypeURL: r.TypeURL, Kind: r.Origin.Kind, Object: r.Origin.Name, Peer: r.Origin.Peer, Error: r.Text,
 		})
+	}
+	if ends, ok := ca.NotAfter(status.LeafVersion); ok {
+		proxy.LeafNotAfter = &ends
 	}
 	for _, name := range status.LeftOut {
 		proxy.Warnings = append(proxy.Warnings, "left out until Envoy takes a revocation: "+name)

@@ -63,10 +63,14 @@ func newStatusCommand() *cobra.Command {
 }
 
 func printStatus(w io.Writer, s api.Status) {
-	pairs(w, [][2]string{
+	lines := [][2]string{
 		{"Version", s.Version}, {"Source", s.Source}, {"Trust Domain", s.TrustDomain}, {"Datacenter", s.Datacenter}, {"Node", s.Node},
 		{"Default Intention Policy", s.DefaultPolicy}, {"Proxies", proxyCounts(s.Proxies)},
-	})
+	}
+	if at := s.Proxies.LeafNotAfter; at != nil {
+		lines = append(lines, [2]string{"Works Without Server", fmt.Sprintf("until %s (%s)", moment(*at), s.Proxies.LeafOf)})
+	}
+	pairs(w, lines)
 	section(w, "Problems", len(s.Problems))
 	for _, problem := range s.Problems {
 		fmt.Fprintf(w, "  %s %s\n", colour(w, "31", "!"), problem)
@@ -119,9 +123,9 @@ func peerReason(p api.PeerStatus) string {
 }
 
 func proxyCounts(p api.ProxySummary) string {
-	text := fmt.Sprintf("%d registered, %d connected, %d refuse something", p.Registered, p.Connected, p.Rejecting)
-	if p.LeafNotAfter != nil {
-		text += fmt.Sprintf("; without a server the first stops at %s (%s)", moment(*p.LeafNotAfter), p.LeafOf)
+	text := fmt.Sprintf("%d registered, %d connected", p.Registered, p.Connected)
+	if p.Rejecting > 0 {
+		text += fmt.Sprintf(", %d refuse something", p.Rejecting)
 	}
 	return text
 }

@@ -4,8 +4,11 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/isthmus-mesh/isthmus/config"
 )
 
 func newIntentionCreateCommand(c *connection) *cobra.Command {
@@ -34,7 +37,7 @@ func newIntentionCreateCommand(c *connection) *cobra.Command {
 		name := args[0] + " => " + args[1]
 		if !replace {
 			if err := client.noIntention(cmd.Context(), args[0], args[1]); err != nil {
-				return fmt.Errorf("intention %s: %w", name, err)
+				return fmt.Errorf("intention %s: %w%s", name, err, peerHint(err, args[0], args[1], action))
 			}
 		}
 		body := map[string]any{"SourceType": "consul", "Action": action}
@@ -43,13 +46,23 @@ func newIntentionCreateCommand(c *connection) *cobra.Command {
 		}
 		_, err = client.do(cmd.Context(), request{method: http.MethodPut, path: intentionsPath + "/exact", query: pairQuery(args[0], args[1]), body: body})
 		if err != nil {
-			return fmt.Errorf("intention %s: %w", name, err)
+			return fmt.Errorf("intention %s: %w%s", name, err, peerHint(err, args[0], args[1], action))
 		}
 		fmt.Fprintf(cmd.OutOrStdout(), "Created: %s (%s)\n", name, action)
 		next(cmd, "to see what holds now", "isthmus intention check "+args[0]+" "+args[1])
 		return nil
 	}
 	return cmd
+}
+
+// peerHint says what to write instead of an intention with a source in another cluster, where the server did not.
+func peerHint(err error, source, destination string, action config.Action) string {
+	name, peer, elsewhere := strings.Cut(source, "@")
+	if !elsewhere || strings.Contains(err.Error(), "service-intentions") {
+		return ""
+	}
+	return fmt.Sprintf("; add the source to the entry, with isthmus config write: "+
+		`Kind = "service-intentions", Name = %q, Sources = [{ Name = %q, Peer = %q, Action = %q }]`, destination, name, peer, action)
 }
 
 // noIntention returns an error when there is one for the two.

@@ -253,7 +253,7 @@ func (c *CheckDefinition) finish(d *decoder, at string) {
 	case (c.TCP != "" || c.HTTP != "") && c.Interval == 0:
 		d.missing(join(at, "Interval"), "how often to check")
 	}
-	d.check(join(at, "CheckID"), checkID(c.CheckID))
+	d.check(join(at, "CheckID"), checkCheckID(c.CheckID))
 	if c.TCP != "" {
 		d.check(join(at, "TCP"), CheckHostPort(c.TCP))
 	}

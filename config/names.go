@@ -67,15 +67,20 @@ func checkName(name string, pattern *regexp.Regexp, letters string) error {
 	return nil
 }
 
-// checkID returns nil for a service or check ID. IDs stand in paths and in the node IDs of proxies.
-func checkID(id string) error {
+// checkID returns nil for a service ID. IDs stand in paths and in the node IDs of proxies.
+func checkID(id string) error { return checkIDFrom('!', "ASCII without spaces, / and \\", id) }
+
+// checkCheckID returns nil for the ID of a check, which is its name where none is given, and so may hold spaces.
+func checkCheckID(id string) error { return checkIDFrom(' ', "ASCII without / and \\", id) }
+
+func checkIDFrom(lowest byte, want, id string) error {
 	const most = 255
 	if len(id) > most {
 		return fmt.Errorf("is %d bytes: want at most %d", len(id), most)
 	}
 	for _, c := range []byte(id) {
-		if c <= ' ' || c > '~' || c == '/' || c == '\\' {
-			return fmt.Errorf("is %s: want ASCII without spaces, / and \\", quote(id))
+		if c < lowest || c > '~' || c == '/' || c == '\\' {
+			return fmt.Errorf("is %s: want %s", quote(id), want)
 		}
 	}
 	return nil

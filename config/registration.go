@@ -224,7 +224,7 @@ func ParseCheck(data []byte) (CheckDefinition, string, error) {
 	if check.CheckID == "" {
 		check.CheckID = check.Name
 	}
-	d.check("CheckID", checkID(check.CheckID))
+	d.check("CheckID", checkCheckID(check.CheckID))
 	errs := &errorList{}
 	errs.add(r)
 	if err := errs.join(); err != nil {

@@ -56,7 +56,7 @@ func addListener(set *envoy.Set, name string, binds []snapshot.Bind, direction c
 	return nil
 }
 
-// sortSet sorts by name. The views are sorted too, but by name of peer: "~", which follows it here, comes after letters.
+// sortSet sorts by name. Exports come in this order, so that thousands of them are looked at once.
 func sortSet(set *envoy.Set) {
 	slices.SortFunc(set.Listeners, func(a, b *envoy.Listener) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortFunc(set.Clusters, func(a, b *envoy.Resource) int { return cmp.Compare(a.Name, b.Name) })

@@ -14,7 +14,7 @@ import (
 // kept beside the graph, so that one more export among 5,000 costs a copy of their pointers and no look at them.
 type exportList struct {
 	node    *node               // to be computed when members or their values change
-	members []exportMember      // sorted by peer, service
+	members []exportMember      // sorted by route.compare
 	peers   map[string][]string // service → peers in members, sorted
 
 	parts   []*GatewayExport // what list last returned; never written again
@@ -28,8 +28,21 @@ type exportMember struct {
 	node *node
 }
 
-func (m exportMember) compare(key route) int {
-	return cmp.Or(cmp.Compare(m.peer, key.peer), cmp.Compare(m.service, key.service))
+func (m exportMember) compare(key route) int { return m.route.compare(key) }
+
+// compare puts pairs in the order of the resources that are named <peer>~<service>~…, so that the lists made of them need
+// no sorting: "~" comes after all that names are made of.
+func (r route) compare(other route) int {
+	return cmp.Or(compareEnded(r.peer, other.peer), compareEnded(r.service, other.service))
+}
+
+// compareEnded compares a+"~" with b+"~".
+func compareEnded(a, b string) int {
+	n := min(len(a), len(b))
+	if order := cmp.Compare(a[:n], b[:n]); order != 0 {
+		return order
+	}
+	return cmp.Compare(len(b), len(a))
 }
 
 // few is up to how many pairs are put in their places one by one.
@@ -75,9 +88,7 @@ func (l *exportList) replace(parts []*GatewayExport, key route) []*GatewayExport
 	return parts
 }
 
-func compareExport(e *GatewayExport, key route) int {
-	return cmp.Or(cmp.Compare(e.Peer, key.peer), cmp.Compare(e.Service, key.service))
-}
+func compareExport(e *GatewayExport, key route) int { return route{e.Peer, e.Service}.compare(key) }
 
 // build makes parts and skipped anew.
 func (l *exportList) build() {

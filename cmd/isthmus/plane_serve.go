@@ -64,6 +64,7 @@ func (p *plane) serveHTTP(ctx context.Context) error {
 	}
 	failed := make(chan error, 2)
 	servers := []*http.Server{api.NewServer(handler)}
+	servers[0].BaseContext = func(net.Listener) context.Context { return ctx } // blocking queries end with the server
 	go func() { failed <- p.listen(servers[0], p.listeners.http) }()
 	if p.listeners.metrics != nil {
 		metrics := http.NewServeMux()
@@ -80,7 +81,7 @@ func (p *plane) serveHTTP(ctx context.Context) error {
 	defer cancel()
 	for _, server := range servers {
 		if server.Shutdown(stopping) != nil {
-			_ = server.Close() // blocking queries are still waiting
+			_ = server.Close() // a client is slow
 		}
 	}
 	return err

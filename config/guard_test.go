@@ -44,9 +44,8 @@ func aliasBomb() string {
 func TestHostileBodies(t *testing.T) {
 	for name, body := range hostile {
 		t.Run(name, func(t *testing.T) {
-			start := time.Now()
-			_, err := ParseEntries("", []byte(body))
-			took := time.Since(start)
+			var err error
+			took := quickest(5, func() { _, err = ParseEntries("", []byte(body)) })
 			var refusal *Error
 			if !errors.As(err, &refusal) {
 				t.Fatalf("got %v: want an *Error", err)
@@ -63,6 +62,17 @@ func TestHostileBodies(t *testing.T) {
 			}
 		})
 	}
+}
+
+// quickest returns the shortest of several times that f takes: the others are somebody else's.
+func quickest(times int, f func()) time.Duration {
+	shortest := time.Hour
+	for range times {
+		start := time.Now()
+		f()
+		shortest = min(shortest, time.Since(start))
+	}
+	return shortest
 }
 
 // TestDepth: as deep as may be is read, one deeper is not, in each language.

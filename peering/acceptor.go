@@ -109,15 +109,14 @@ func (a *acceptor) ExchangeSecret(ctx context.Context, r *wire.ExchangeSecretReq
 func (a *acceptor) StreamResources(stream wire.PeerStreamService_StreamResourcesServer) error {
 	ctx := stream.Context()
 	r := a.newReader(stream)
+	defer r.stop()
 	session, err := a.open(ctx, stream, r)
 	if err != nil {
 		a.logRefusal(ctx, err)
 		r.drain(ctx, 4, 100*time.Millisecond)
-		r.stop()
 		return err
 	}
 	if err := session.link.begin(ctx, session); err != nil {
-		r.stop()
 		return status.FromContextError(err).Err()
 	}
 	session.log.WithField(logkey.Address, remoteAddress(ctx)).Info("peer connected")

@@ -222,6 +222,7 @@ func TestPanicEndsOneSession(t *testing.T) {
 	east := newCluster(t, "east")
 	calm, _ := dialRaw(t, east, "calm")
 	victim, _ := dialRaw(t, east, "victim")
+	victim.next("a subscription", func(m *wire.ReplicationMessage) bool { return m.GetRequest() != nil })
 	west := newCluster(t, "west")
 	east.store.setRefuse(func(events []snapshot.Event) error {
 		for _, event := range events {

@@ -108,8 +108,8 @@ func (s *Service) dialOnce(ctx context.Context, l *link, peer *snapshot.Peer, tu
 	if err != nil {
 		return false, fmt.Errorf("%s: %w", address, ended(err))
 	}
+	defer session.reader.stop()
 	if err := l.begin(ctx, session); err != nil {
-		session.reader.stop()
 		return false, err
 	}
 	session.log.WithField(logkey.Address, address).WithField("dialect", session.dialect.name).Info("peer connected")

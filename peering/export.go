@@ -268,18 +268,26 @@ func (e *exporter) tell(changes *exportChanges) {
 	}
 }
 
+// few is up to how many names are put into a list, or taken out of it, one by one.
+const few = 16
+
 // merge returns the sorted names with a change applied, as a new list.
 func merge(names []string, change *listChange) []string {
-	merged := make([]string, 0, len(names)+len(change.added))
-	slices.Sort(change.added)
-	rest := change.added
-	for _, name := range names {
-		for len(rest) > 0 && rest[0] < name {
-			merged, rest = append(merged, rest[0]), rest[1:]
-		}
-		if _, gone := change.removed[name]; !gone {
-			merged = append(merged, name)
+	merged := slices.Clone(names)
+	if len(change.added)+len(change.removed) > few {
+		merged = slices.DeleteFunc(merged, func(name string) bool { _, gone := change.removed[name]; return gone })
+		merged = append(merged, change.added...)
+		slices.Sort(merged)
+		return merged
+	}
+	for name := range change.removed {
+		if at, found := slices.BinarySearch(merged, name); found {
+			merged = slices.Delete(merged, at, at+1)
 		}
 	}
-	return append(merged, rest...)
+	for _, name := range change.added {
+		at, _ := slices.BinarySearch(merged, name)
+		merged = slices.Insert(merged, at, name)
+	}
+	return merged
 }

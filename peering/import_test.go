@@ -20,7 +20,13 @@ func foreign(t testing.TB) *cluster { return newCluster(t, "foreign") }
 // connectRaw is a raw peer that dialled east as west, was pinned, and takes everything.
 func connectRaw(t testing.TB, east, west *cluster) *rawPeer {
 	t.Helper()
-	p, _ := dialRaw(t, east, "west")
+	return connectRawAs(t, "west", east, west)
+}
+
+// connectRawAs is connectRaw for a peer that east calls by another name.
+func connectRawAs(t testing.TB, name string, east, west *cluster) *rawPeer {
+	t.Helper()
+	p, _ := dialRaw(t, east, name)
 	p.subscribe()
 	p.resource(wire.TypeTrustBundle, wire.TrustBundleID)
 	p.accepted(p.offer(wire.TypeTrustBundle, wire.TrustBundleID, bundle(west)))

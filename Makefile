@@ -44,7 +44,8 @@ fuzz: ## run each fuzz test for FUZZTIME (20s)
 	  for name in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
 	    echo "== $$pkg $$name"; $(GO) test -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) $$pkg; done; done
 
-bench: ## the numbers of the README: ratios against anchors measured in the same run
-	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 30m ./xds/... ./snapshot/...
+bench: ## the numbers of docs/numbers.md: ratios against anchors measured in the same run; minutes
+	$(GO) test -run '^$$' -bench ThousandProxies -benchtime 1x -timeout 30m ./xds
+	$(GO) test -run '^$$' -bench OneMoreExport -benchtime 1x -timeout 30m ./cmd/isthmus
 
 .PHONY: help build envoy consul demo test unit e2e golden lint fuzz bench

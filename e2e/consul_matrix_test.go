@@ -151,3 +151,28 @@ func exchange(exporter, importer *side) {
 	l.Eventually(importer.name+" calls after the new export", importer.calls(exporter))
 	took("exported again")
 }
+
+// TestConsulCallerThatKeptTrying: a caller behind a Consul's sidecar that kept trying while it was denied gets through as
+// soon as it is allowed, with the service-defaults entry of docs/compatibility.md.
+func TestConsulCallerThatKeptTrying(t *testing.T) {
+	l := lab.New(t)
+	isthmus, consul := isthmusSide(l, "alpha"), consulSide(l, "beta", lab.Consul115)
+	consul.mustWrite(`
+Kind     = "service-defaults"
+Name     = "beta"
+Protocol = "tcp"
+UpstreamConfig { Overrides = [ { Name = "alpha", Peer = "alpha", PassiveHealthCheck { EnforcingConsecutive5xx = 0 } } ] }`)
+	isthmus.mesh(consul.name)
+	consul.mesh(isthmus.name)
+	peerSides(isthmus, consul)
+	isthmus.export(consul.name)
+	l.Eventually(consul.name+" imports", consul.imports(isthmus))
+	if _, err := lab.Wait(brief, consul.calls(isthmus)); err == nil {
+		t.Fatal("it is answered without an intention")
+	}
+	if n := consul.sidecar.Stat(`outlier_detection.ejections_detected_consecutive_5xx`); n == 0 {
+		t.Error("no failure was counted: the test shows nothing")
+	}
+	isthmus.intend(consul, "allow")
+	l.Promise("allowed at last", time.Second, consul.calls(isthmus))
+}

@@ -234,17 +234,22 @@ func (l *Lab) Promise(what string, promise time.Duration, check func() error) {
 
 func (l *Lab) within(what string, limit time.Duration, check func() error) time.Duration {
 	l.T.Helper()
+	took, err := Wait(limit, check)
+	if err != nil {
+		l.T.Fatalf("%s: not after %v: %v", what, limit, err)
+	}
+	return took
+}
+
+// Wait waits until check returns nil, or for limit, and returns how long that took and the last error.
+func Wait(limit time.Duration, check func() error) (time.Duration, error) {
 	start := time.Now()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		err := check()
-		took := time.Since(start)
-		if err == nil {
-			return took
-		}
-		if took > limit {
-			l.T.Fatalf("%s: not after %v: %v", what, limit, err)
+		if took := time.Since(start); err == nil || took > limit {
+			return took, err
 		}
 		<-tick.C
 	}

@@ -33,9 +33,15 @@ func connectRawAs(t testing.TB, name string, east, west *cluster) *rawPeer {
 	return p
 }
 
-func TestEveryResponseIsAnsweredOnceAndInOrder(t *testing.T) {
-	east, west := newCluster(t, "east"), foreign(t)
-	p := connectRaw(t, east, west)
+// responseCase is a response and the answer that it must get.
+type responseCase struct {
+	name     string
+	response *wire.Response
+	code     int32 // 0: it is taken
+	text     string
+}
+
+func responseCases(t testing.TB, trustDomain string) []responseCase {
 	good, err := anypb.New(serviceSet(plainInstance("db")))
 	require.NoError(t, err)
 	base := func(change func(*wire.Response)) *wire.Response {
@@ -48,12 +54,7 @@ func TestEveryResponseIsAnsweredOnceAndInOrder(t *testing.T) {
 		require.NoError(t, err)
 		return packed
 	}
-	cases := []struct {
-		name     string
-		response *wire.Response
-		code     int32
-		text     string
-	}{
+	return []responseCase{
 		{"good", base(func(*wire.Response) {}), 0, ""},
 		{"empty set", base(func(r *wire.Response) { r.Resource = &anypb.Any{TypeUrl: wire.TypeService} }), 0, ""},
 		{"no nonce", base(func(r *wire.Response) { r.Nonce = "" }), 3, "without a nonce"},
@@ -78,7 +79,7 @@ func TestEveryResponseIsAnsweredOnceAndInOrder(t *testing.T) {
 			r.Resource = value(serviceSet(plainInstance("db", func(n *wire.CheckServiceNode) { n.Service.ID = "" })))
 		}), 3, "the service has no ID"},
 		{"another service", base(func(r *wire.Response) { r.Resource = value(serviceSet(plainInstance("web"))) }), 3, `is of service "web": want "db"`},
-		{"mesh form under the plain name", base(func(r *wire.Response) { r.Resource = value(serviceSet(meshInstance("db", "east", west.trustDomain))) }), 3, "want"},
+		{"mesh form under the plain name", base(func(r *wire.Response) { r.Resource = value(serviceSet(meshInstance("db", "east", trustDomain))) }), 3, "want"},
 		{"bad port", base(func(r *wire.Response) {
 			r.Resource = value(serviceSet(plainInstance("db", func(n *wire.CheckServiceNode) { n.Service.Port = 65536 })))
 		}), 3, "port 65536"},
@@ -93,6 +94,12 @@ func TestEveryResponseIsAnsweredOnceAndInOrder(t *testing.T) {
 			r.ResourceURL, r.Resource = wire.TypeTrustBundle, &anypb.Any{TypeUrl: wire.TypeTrustBundle}
 		}), 3, "trust domain"},
 	}
+}
+
+func TestEveryResponseIsAnsweredOnceAndInOrder(t *testing.T) {
+	east, west := newCluster(t, "east"), foreign(t)
+	p := connectRaw(t, east, west)
+	cases := responseCases(t, west.trustDomain)
 	for i, tc := range cases {
 		if tc.response.Nonce != "" {
 			tc.response.Nonce = fmt.Sprintf("case-%d", i)

@@ -27,6 +27,7 @@ type notes struct {
 	incomplete    map[string]string // our exports of which something was left out, and why
 	refusedByUs   map[string]string // resources of the peer that we refused, and why
 	fresh         bool              // dialer: a new token's secret was not used for a stream yet
+	sessions      uint64            // that began
 	ignored       uint64            // fields by which the peer said who it is, or who sent something
 }
 
@@ -43,6 +44,7 @@ func (l *link) begin(ctx context.Context, session *session) error {
 		former := l.session
 		if former == nil {
 			l.session, l.failure = session, ""
+			l.notes.sessions++
 			clear(l.notes.refusedByPeer)
 			clear(l.notes.incomplete)
 			clear(l.notes.refusedByUs)
@@ -82,6 +84,17 @@ func (l *link) current() *session {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.session
+}
+
+// pulse returns what was measured of the stream that counts, else of the one before.
+func (l *link) pulse() beats {
+	l.mu.Lock()
+	session, last := l.session, l.last
+	l.mu.Unlock()
+	if session != nil {
+		return session.pulse.read()
+	}
+	return last
 }
 
 // away returns since when there is no round trip, at the latest since start; zero while there is a session.

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
 	"golang.org/x/net/netutil"
 	"google.golang.org/grpc"
@@ -46,6 +47,8 @@ type Config struct {
 	TLS   *tls.Config
 	Roots func() []string // our own roots, PEM
 	Log   logrus.FieldLogger
+	// Registerer gets the metrics of the Service. Nil: there are none.
+	Registerer prometheus.Registerer
 	// AllowPlaintext dials without TLS where a token names no CA.
 	AllowPlaintext bool
 	Timing         Timing
@@ -130,6 +133,11 @@ func New(config Config) (*Service, error) {
 		}
 	}
 	s.server = s.newServer()
+	if config.Registerer != nil {
+		if err := config.Registerer.Register(newMetrics(s)); err != nil {
+			return nil, fmt.Errorf("peering: metrics: %w", err)
+		}
+	}
 	return s, nil
 }
 

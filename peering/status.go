@@ -30,8 +30,8 @@ func (s *Service) Status(name string) snapshot.PeerStatus {
 		st.Imported = append(st.Imported, imported.Service)
 	}
 	l := s.link(peer)
+	session, last := l.current(), l.pulse()
 	l.mu.Lock()
-	session, last := l.session, l.last
 	for _, reasons := range []map[string]string{l.notes.incomplete, l.notes.refusedByPeer} {
 		for id, reason := range reasons {
 			if service, _, err := serviceForm(id); err == nil {
@@ -40,9 +40,6 @@ func (s *Service) Status(name string) snapshot.PeerStatus {
 		}
 	}
 	l.mu.Unlock()
-	if session != nil {
-		last = session.pulse.read()
-	}
 	st.LastHeartbeat, st.LastReceive, st.LastSend, st.RoundTrip = last.lastHeartbeat, last.lastReceive, last.lastSend, last.roundTrip
 	st.Stale = len(st.Imported) > 0 && (session == nil || !session.importer.complete.Load())
 	st.State, st.Reason = s.state(peer, l, session, last)

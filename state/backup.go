@@ -20,7 +20,7 @@ import (
 )
 
 // A backup is one line with magic and a SnapshotInfo in JSON, then a copy of the file, then the SHA-256 of all that in
-// hex and a line end.
+// hex and a line end; all that in an archive.
 const (
 	magic         = "isthmus-snapshot "
 	backupFormat  = 1
@@ -92,23 +92,27 @@ func (info *SnapshotInfo) describe(tx *bolt.Tx) error {
 }
 
 func (info *SnapshotInfo) write(w io.Writer, body io.Reader) error {
-	header, err := json.Marshal(info)
+	text, err := json.Marshal(info)
 	if err != nil {
 		return err
 	}
-	sum := sha256.New()
-	both := io.MultiWriter(w, sum)
-	if _, err := fmt.Fprintf(both, "%s%s\n", magic, header); err != nil {
+	header := fmt.Appendf(nil, "%s%s\n", magic, text)
+	return writeArchive(w, *info, int64(len(header))+info.Size+trailerLength, func(w io.Writer) error {
+		sum := sha256.New()
+		both := io.MultiWriter(w, sum)
+		if _, err := both.Write(header); err != nil {
+			return err
+		}
+		if _, err := io.Copy(both, body); err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(w, "%x\n", sum.Sum(nil))
 		return err
-	}
-	if _, err := io.Copy(both, body); err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(w, "%x\n", sum.Sum(nil))
-	return err
+	})
 }
 
-// InspectSnapshot reads a whole backup and returns what it is. It refuses a damaged one and one of a newer version.
+// InspectSnapshot reads a whole backup and returns what it is. It refuses a damaged one, one of a newer version, and with
+// ErrConsulSnapshot a Consul's.
 func InspectSnapshot(r io.Reader) (SnapshotInfo, error) {
 	info, err := readBackup(r, io.Discard)
 	if err != nil {
@@ -119,6 +123,10 @@ func InspectSnapshot(r io.Reader) (SnapshotInfo, error) {
 
 // readBackup copies the file in a backup to body and verifies the whole.
 func readBackup(r io.Reader, body io.Writer) (SnapshotInfo, error) {
+	r, err := openArchive(r)
+	if err != nil {
+		return SnapshotInfo{}, err
+	}
 	buffered := bufio.NewReaderSize(r, maxHeader)
 	sum := sha256.New()
 	info, err := readHeader(buffered, sum)
@@ -145,6 +153,9 @@ func readBackup(r io.Reader, body io.Writer) (SnapshotInfo, error) {
 func readHeader(r *bufio.Reader, sum hash.Hash) (SnapshotInfo, error) {
 	line, err := r.ReadSlice('\n')
 	header, ok := strings.CutPrefix(string(line), magic)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, bufio.ErrBufferFull) {
+		return SnapshotInfo{}, err
+	}
 	if err != nil || !ok {
 		return SnapshotInfo{}, fmt.Errorf("is not a snapshot of ours: want it to start with %q", magic)
 	}

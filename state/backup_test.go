@@ -18,8 +18,14 @@ import (
 	"github.com/isthmus-mesh/isthmus/state"
 )
 
-// backup fills a store and returns a backup of it, with the secret of its own operator.
+// backup is what the archive that archived returns holds.
 func backup(t *testing.T) []byte {
+	t.Helper()
+	return content(t, archived(t))
+}
+
+// archived fills a store and returns a backup of it.
+func archived(t *testing.T) []byte {
 	t.Helper()
 	s := open(t, t.TempDir())
 	commit(t, s, filled(t)...)

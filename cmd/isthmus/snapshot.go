@@ -1,8 +1,6 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -80,9 +78,9 @@ func (c *client) saveSnapshot(ctx context.Context, name string) (said string, er
 	if _, err := file.Seek(0, io.SeekStart); err != nil {
 		return "", err
 	}
-	info, err := inspectSnapshot(file.File)
+	info, err := state.InspectSnapshot(file.File)
 	switch {
-	case errors.Is(err, errConsulSnapshot):
+	case errors.Is(err, state.ErrConsulSnapshot):
 		said = "Saved snapshot of a Consul"
 	case err != nil:
 		return "", err
@@ -90,18 +88,6 @@ func (c *client) saveSnapshot(ctx context.Context, name string) (said string, er
 		said = fmt.Sprintf("Saved and verified snapshot to index %d", info.Index)
 	}
 	return said, file.CloseAtomicallyReplace()
-}
-
-var errConsulSnapshot = errors.New("is a Consul's snapshot: `consul snapshot inspect` reads it")
-
-// inspectSnapshot reads and verifies a snapshot of ours. It returns errConsulSnapshot for one of Consul's, which is a
-// gzip.
-func inspectSnapshot(file io.Reader) (state.SnapshotInfo, error) {
-	reader := bufio.NewReader(file)
-	if start, _ := reader.Peek(2); bytes.Equal(start, []byte{0x1f, 0x8b}) {
-		return state.SnapshotInfo{}, errConsulSnapshot
-	}
-	return state.InspectSnapshot(reader)
 }
 
 func newSnapshotRestoreCommand(c *connection) *cobra.Command {
@@ -147,7 +133,7 @@ func newSnapshotInspectCommand() *cobra.Command {
 			return err
 		}
 		defer file.Close()
-		info, err := inspectSnapshot(file)
+		info, err := state.InspectSnapshot(file)
 		if err != nil {
 			return fmt.Errorf("snapshot %s: %w", args[0], err)
 		}

@@ -48,8 +48,8 @@ type script struct {
 type row struct{ action, outcome, detail string }
 
 func (s *script) run() {
-	s.a.mesh("beta")
-	s.b.mesh("alpha")
+	s.a.mesh("beta", "remote")
+	s.b.mesh("alpha", "remote")
 	s.did("register a service without a sidecar", s.a.Try("services", "register", "-name", "plain", "-port", "9100", "-address", s.a.host.App))
 	s.establish()
 	s.configure()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/e2e/lab"
@@ -83,8 +84,9 @@ func (s *side) intend(peer *side, action string) {
 		s.name, peer.name, peer.name, action))
 }
 
-// mesh registers and starts the side's application, sidecar and gateway. The application may call the service of a peer.
-func (s *side) mesh(peer string) {
+// mesh registers and starts the side's application, sidecar and gateway. The application may call the service of a peer,
+// in a gateway mode.
+func (s *side) mesh(peer, mode string) {
 	s.T.Helper()
 	s.app = s.App(s.host, s.name, s.host.App+":"+appPort, false)
 	definition := s.Write(s.name+"-service.hcl", fmt.Sprintf(`
@@ -98,10 +100,10 @@ service {
     checks  = [ { name = "as the service is", alias_service = %q } ]
     proxy {
       local_service_address = %q
-      upstreams = [ { destination_name = %q, destination_peer = %q, local_bind_address = %q, local_bind_port = %s } ]
+      upstreams = [ { destination_name = %q, destination_peer = %q, local_bind_address = %q, local_bind_port = %s, mesh_gateway { mode = %q } } ]
     }
   } }
-}`, s.name, s.host.App, appPort, s.host.Sidecar, sidecarPort, s.name, s.host.App, peer, peer, s.host.Upstream, upPort))
+}`, s.name, s.host.App, appPort, s.host.Sidecar, sidecarPort, s.name, s.host.App, peer, peer, s.host.Upstream, upPort, mode))
 	s.CLI("services", "register", definition)
 	s.gateway, s.sidecar = s.Gateway(), s.Sidecar(s.name)
 }
@@ -179,8 +181,8 @@ func (s *side) speaks() string {
 	return "1.14"
 }
 
-// leaf returns the serial number of the certificate of the side's sidecar.
-func (s *side) leaf() string {
+// leaves returns the serial numbers of the certificates that the side's sidecar has in use. Open connections keep old ones.
+func (s *side) leaves() []string {
 	s.T.Helper()
 	text, err := s.sidecar.Admin("/certs")
 	if err != nil {
@@ -196,13 +198,14 @@ func (s *side) leaf() string {
 	if err := json.Unmarshal([]byte(text), &answer); err != nil {
 		s.T.Fatal(err)
 	}
+	var serials []string
 	for _, certificate := range answer.Certificates {
 		for _, leaf := range certificate.Chain {
-			return leaf.Serial
+			serials = append(serials, leaf.Serial)
 		}
 	}
-	s.T.Fatalf("no certificate: %s", text)
-	return ""
+	slices.Sort(serials)
+	return slices.Compact(serials)
 }
 
 // imports returns nil when the side has instances of the peer's service for proxies.

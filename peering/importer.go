@@ -44,18 +44,26 @@ type importer struct {
 }
 
 func newImporter(s *Service, l *link, peer *snapshot.Peer, d dialect, fresh bool, log logrus.FieldLogger) *importer {
-	world := s.Store.World()
 	im := &importer{
-		service: s, link: l, log: log, role: peer.Role, dialect: d, fresh: fresh, policy: policy(world, peer.Name),
+		service: s, link: l, log: log, role: peer.Role, dialect: d, fresh: fresh, policy: policy(s.Store.World(), peer.Name),
 		sizes: map[string]int{}, names: map[string][]string{},
 	}
 	im.quotas = quotas(im.policy)
-	stored := world.Imports(peer.Name)
+	return im
+}
+
+// load reads what is stored. It runs when the session before this one has ended, so that nobody else writes there.
+func (im *importer) load() error {
+	world := im.service.Store.World()
+	if im.differs(policy(world, im.link.name)) {
+		return errResync
+	}
+	stored := world.Imports(im.link.name)
 	slices.SortStableFunc(stored, func(a, b *snapshot.Import) int { return int(a.CreateIndex) - int(b.CreateIndex) })
 	for _, i := range stored {
 		im.arrived(i.Service)
 	}
-	return im
+	return nil
 }
 
 func (im *importer) arrived(service string) {

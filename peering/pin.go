@@ -168,10 +168,14 @@ func (im *importer) sweep(ctx context.Context) error {
 		return nil
 	}
 	for _, stored := range tx.world.Imports(im.link.name) {
-		if _, announced := im.sizes[stored.Service+wire.ProxySuffix]; !announced && len(stored.Gateways) > 0 {
+		_, mesh := im.sizes[stored.Service+wire.ProxySuffix]
+		_, normal := im.sizes[stored.Service]
+		switch {
+		case !mesh && !normal:
+			tx.remove(stored.Service)
+		case !mesh && len(stored.Gateways) > 0:
 			tx.replace(stored.Service, true, nil)
-		}
-		if _, announced := im.sizes[stored.Service]; !announced && len(stored.Instances) > 0 {
+		case !normal && len(stored.Instances) > 0:
 			tx.replace(stored.Service, false, nil)
 		}
 	}

@@ -145,3 +145,33 @@ func TestTokenOfAKnownTrustDomainIsRefused(t *testing.T) {
 	require.ErrorContains(t, err, "is already peer east; federated datacenters share one trust domain: peer with one of them")
 	require.Nil(t, west.store.World().Peer("east-again"))
 }
+
+// A peer whose trust domain is taken by another peering gets it when that one goes.
+func TestRefusedPeerIsAskedAgain(t *testing.T) {
+	east, south := newCluster(t, "east"), newCluster(t, "south")
+	south.peerWith(east)
+	p, _ := dialRaw(t, east, "west")
+	p.subscribe()
+	p.refused(p.offer(wire.TypeTrustBundle, wire.TrustBundleID, bundle(south)), 13, "is already peer south")
+	require.NoError(t, east.Delete(t.Context(), "south"))
+	east.await("south is gone", func(w *snapshot.World) bool { return w.Peer("south") == nil })
+	require.Contains(t, p.ended().Message(), "sent everything again")
+	again, _ := dialRaw(t, east, "west")
+	again.subscribe()
+	again.offer(wire.TypeTrustBundle, wire.TrustBundleID, bundle(south))
+	east.await("pinned", func(w *snapshot.World) bool {
+		return w.Peer("west").TrustDomain == south.trustDomain && w.Peer("west").Problem == ""
+	})
+}
+
+// Our own rotation reaches the peer at once, with both roots while both are good.
+func TestRotatedRootsAreSent(t *testing.T) {
+	east := newCluster(t, "east")
+	p, _ := importerOf(t, east)
+	roots, _ := east.ca.Bundle()
+	both := append(roots, bareRoot(t, true))
+	east.commit(snapshot.Event{Key: snapshot.NewKey(snapshot.TableRoots, ""), Object: &snapshot.Bundle{TrustDomain: east.trustDomain, Roots: both}})
+	var sent wire.PeeringTrustBundle
+	require.NoError(t, p.resource(wire.TypeTrustBundle, wire.TrustBundleID).Resource.UnmarshalTo(&sent))
+	require.Len(t, sent.RootPEMs, 2)
+}

@@ -45,7 +45,8 @@ type session struct {
 	// announced holds the forms that a peer without inventory may have from us. Send loop only.
 	announced map[string]struct{}
 
-	ending   chan error // has what end was given
+	slowed   atomic.Pointer[time.Time] // when we last made the peer wait
+	ending   chan error                // has what end was given
 	deleting atomic.Bool
 	sending  sync.WaitGroup
 	done     chan struct{} // closed when nothing of the session runs any more
@@ -159,10 +160,7 @@ func (s *session) receive(ctx context.Context) error {
 				return err
 			}
 		case *wire.ReplicationMessage_Response:
-			if err := pace.Wait(ctx); err != nil {
-				return err
-			}
-			if err := s.in.put(ctx, payload.Response); err != nil {
+			if err := s.admit(ctx, pace, payload.Response); err != nil {
 				return err
 			}
 		case *wire.ReplicationMessage_Terminated:
@@ -173,8 +171,25 @@ func (s *session) receive(ctx context.Context) error {
 	}
 }
 
+// admit lets a response in at the pace that the peer's quota allows. While it waits, everything that the peer sent after
+// it waits too, its answers included, so that the watchdog must not count that time against the peer.
+func (s *session) admit(ctx context.Context, pace *rate.Limiter, r *wire.Response) error {
+	before := s.Now()
+	err := pace.Wait(ctx)
+	if err == nil {
+		err = s.in.put(ctx, r)
+	}
+	if after := s.Now(); after.Sub(before) > time.Millisecond {
+		s.slowed.Store(&after)
+	}
+	return err
+}
+
 // apply stores what was received, as much at once as there is, and then answers it.
 func (s *session) apply(ctx context.Context) error {
+	if err := s.importer.load(); err != nil {
+		return err
+	}
 	sweep := time.NewTimer(s.Timing.Sweep)
 	defer sweep.Stop()
 	for {
@@ -224,6 +239,9 @@ func (s *session) beat(ctx context.Context) error {
 			last := s.pulse.read().verified
 			if last.Before(s.began) {
 				last = s.began
+			}
+			if slowed := s.slowed.Load(); slowed != nil && last.Before(*slowed) {
+				last = *slowed
 			}
 			if age := s.Now().Sub(last); age >= s.Timing.Silence {
 				return stuck("no round trip for %s: the peer does not answer", age.Round(time.Second))

@@ -190,6 +190,9 @@ func (c *client) finish(r *discoveryv3.DeltaDiscoveryResponse) {
 		c.have[k] = map[string]string{}
 	}
 	for _, res := range r.Resources {
+		if !k.wildcards() && !c.names[k][res.Name] {
+			continue // it let go of it meanwhile
+		}
 		if c.reject != nil {
 			if why := c.reject(k, res.Name, res.GetResource().GetValue()); why != "" {
 				refused = append(refused, res.Name+": "+why)
@@ -201,7 +204,9 @@ func (c *client) finish(r *discoveryv3.DeltaDiscoveryResponse) {
 	}
 	for _, name := range r.RemovedResources {
 		delete(c.have[k], name)
-		delete(c.body, short[r.TypeUrl]+" "+name)
+		if k != secrets && k != endpoints { // Envoy goes on with the last of those
+			delete(c.body, short[r.TypeUrl]+" "+name)
+		}
 	}
 	if len(refused) > 0 {
 		// Envoy does not report the good ones of a rejected response.

@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -89,7 +90,7 @@ func (c *composition) body() []byte {
 }
 
 // compose returns the listener as the proxy may have it now; nil: not at all. A part that is under suspicion or in
-// quarantine is served as it was last acknowledged, or left out; those in trial count as good.
+// quarantine is served as it was last acknowledged, or left out. In a trial, so is everything but what is tried.
 func (st *stream) compose(l *envoy.Listener, trial map[part]bool) *composition {
 	acked := st.inbound.acked[l.Name]
 	c := &composition{listener: l, chains: make([]composedChain, 0, len(l.Chains))}
@@ -100,12 +101,13 @@ func (st *stream) compose(l *envoy.Listener, trial map[part]bool) *composition {
 		c.listener = acked.listener
 	}
 	for _, chain := range l.Chains {
-		if chain.AuthzName != "" && st.shut(chain.AuthzName) {
+		old, served := acked.find(chain.Name)
+		if chain.AuthzName != "" && st.shut(l.Name, chain, served) {
 			continue
 		}
 		cc := composedChain{chain, st.inbound.epochs[chainKey{l.Name, chain.Name}]}
-		if st.blocked(&st.subs[listeners], chainPart(l.Name, chain), trial) {
-			old, served := acked.find(chain.Name)
+		p := chainPart(l.Name, chain)
+		if st.blocked(&st.subs[listeners], p, trial) || trial != nil && !trial[p] {
 			if !served || old.epoch != cc.epoch {
 				continue // an older epoch is what a revocation has to end
 			}
@@ -240,8 +242,13 @@ func (st *stream) listenerAcked(out *response) {
 		delete(st.inbound.acked, name)
 	}
 	if out.listener != nil {
-		delete(st.inbound.refused, out.listener.listener.Name)
-		st.inbound.acked[out.listener.listener.Name] = out.listener
+		name := out.listener.listener.Name
+		delete(st.inbound.refused, name)
+		st.inbound.acked[name] = out.listener
+		maps.DeleteFunc(st.inbound.chains, func(key chainKey, _ struct{}) bool { return key.listener == name })
+		if out.trial {
+			st.subs[listeners].mark(name, false) // what was left out for the trial
+		}
 		st.settleDebts()
 	}
 }

@@ -151,7 +151,7 @@ func (st *stream) differing(sub *subscription, c *composition) []part {
 // doubt notes that nobody can tell which of a rejected response the proxy has applied. It may have any of them.
 func (st *stream) doubt(sub *subscription, out *response) {
 	for _, name := range out.removed {
-		sub.forget(name)
+		st.dropped(sub, name)
 	}
 	for _, it := range out.items {
 		_, has := sub.have[it.name]

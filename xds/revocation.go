@@ -2,6 +2,7 @@ package xds
 
 import (
 	"iter"
+	"slices"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/logkey"
@@ -11,9 +12,10 @@ import (
 // inbound is what a stream knows of who may come in at its proxy. The epochs are the proxy's: it reports them when it
 // connects, and nobody else keeps them.
 type inbound struct {
-	judged   bool              // the secrets that the proxy reported were compared
-	adopted  bool              // the epochs that the proxy reported are in epochs
-	reported map[string]string // versions of secrets, by the proxy's first request for them
+	judged   bool                  // the secrets that the proxy reported were compared
+	adopted  bool                  // the epochs that the proxy reported are in epochs
+	reported map[string]string     // versions of secrets, by the proxy's first request for them
+	chains   map[chainKey]struct{} // what it has, by its first request for listeners
 	epochs   map[chainKey]uint64
 	acked    map[string]*composition // by listener: what the proxy has; missing: unknown
 	refused  map[string]string       // by listener: the version that it rejected last
@@ -46,7 +48,6 @@ func (st *stream) secretChanged(was, is *envoy.Resource) {
 	switch {
 	case is == nil:
 		if was.Authz != nil {
-			delete(st.inbound.revoking, was.Name)
 			st.markAuthorized(was.Name)
 		}
 	case is.Authz != nil:
@@ -67,6 +68,7 @@ func (st *stream) judge(is *envoy.Resource) {
 	case !has: // it admits nobody: a chain without its secret refuses all
 	case version == is.Version:
 		st.inbound.authz[is.Name] = is.Authz
+		st.callOff(is.Name)
 	case st.inbound.authz[is.Name] == nil || st.inbound.authz[is.Name].Shrank(is.Authz):
 		st.revoke(is.Name)
 	}
@@ -97,6 +99,15 @@ func (st *stream) revoke(secret string) *revocation {
 	return r
 }
 
+// callOff ends a revocation that was taken back before the proxy was told.
+func (st *stream) callOff(secret string) {
+	if r := st.inbound.revoking[secret]; r != nil && !r.applied {
+		delete(st.inbound.revoking, secret)
+		st.markAuthorized(secret)
+		st.settleDebts()
+	}
+}
+
 // secretAcked notes whom the proxy admits now.
 func (st *stream) secretAcked(it item) {
 	if it.resource == nil || it.resource.Authz == nil {
@@ -114,6 +125,7 @@ func (st *stream) secretAcked(it item) {
 	if r := st.inbound.revoking[it.name]; r != nil {
 		r.applied = true
 	}
+	st.markAuthorized(it.name) // a chain may have waited for it
 }
 
 // secretRejected notes that nobody can tell whom the proxy admits: Envoy applies the good ones of what it rejects.
@@ -133,6 +145,10 @@ func (st *stream) settleRevocations() {
 		r := st.inbound.revoking[name]
 		end := r.since.Add(patience)
 		switch {
+		case find(st.set.Secrets, name) == nil: // its chains are shut, and what came in ends with them
+			if st.endedAll(name) {
+				delete(st.inbound.revoking, name)
+			}
 		case r.applied && st.twinsApplied(name):
 			delete(st.inbound.revoking, name)
 			st.nextEpoch(name)
@@ -167,18 +183,22 @@ func (st *stream) leaveOut(secret string, r *revocation) {
 	st.gates.urgent = true
 }
 
-// shut tells whether a chain that asks this secret must not be served.
-func (st *stream) shut(secret string) bool {
-	if r := st.inbound.revoking[secret]; r != nil && r.failed {
+// shut tells whether a chain must not be served for the sake of the secret that it asks.
+func (st *stream) shut(listener string, chain *envoy.Chain, served bool) bool {
+	if r := st.inbound.revoking[chain.AuthzName]; r != nil && r.failed {
+		return true
+	}
+	secret := find(st.set.Secrets, chain.AuthzName)
+	if secret == nil {
 		return true
 	}
 	sds := &st.subs[secrets]
-	r := find(st.set.Secrets, secret)
-	if r == nil {
-		return true
+	version, has := sds.have[chain.AuthzName]
+	if _, reported := st.inbound.chains[chainKey{listener, chain.Name}]; served || reported {
+		return !has && st.blocked(sds, part{name: chain.AuthzName, hash: secret.Version}, nil)
 	}
-	_, has := sds.have[secret]
-	return !has && st.blocked(sds, part{name: secret, hash: r.Version}, nil)
+	// A chain that is new would ask what the proxy keeps of an earlier one, which may admit anybody.
+	return sds.interested(chain.AuthzName) && version != secret.Version
 }
 
 // letGo notes that the proxy dropped a secret: whom it admitted by it, it does not admit any more.
@@ -186,6 +206,9 @@ func (st *stream) letGo(secret string) {
 	delete(st.inbound.authz, secret)
 	if r := st.inbound.revoking[secret]; r != nil {
 		r.applied = true
+	}
+	if st.set != nil {
+		st.markAuthorized(secret)
 	}
 }
 
@@ -222,34 +245,40 @@ func (st *stream) twinsApplied(secret string) bool {
 	return true
 }
 
-// adoptEpochs takes over the epochs that the proxy reports. It waits for the proxy to report its secrets as well: they tell
-// whether what is admitted was ever seen. It tells whether listeners may be compared.
+// adoptEpochs takes over the epochs that the proxy reports. It waits for a proxy that has been here before to report its
+// secrets as well: they tell whom it admits. It tells whether listeners may be compared.
 func (st *stream) adoptEpochs() bool {
 	if st.inbound.adopted {
 		return true
 	}
 	lds, sds := &st.subs[listeners], &st.subs[secrets]
-	reported := map[chainKey]uint64{}
-	for name, version := range lds.have {
-		for chain, epoch := range parseEpochs(version) {
-			reported[chainKey{name, chain}] = epoch
-		}
-	}
-	if end := lds.opened.Add(patience); len(reported) > 0 && !sds.open && st.clock.now.Before(end) {
+	if end := lds.opened.Add(patience); len(lds.have) > 0 && !sds.open && st.authorizes() && st.clock.now.Before(end) {
 		st.clock.at(end)
 		return false
 	}
 	st.inbound.adopted = true
-	for key, epoch := range reported {
-		st.inbound.epochs[key] += epoch
+	st.inbound.chains = map[chainKey]struct{}{}
+	for name, version := range lds.have {
+		for chain, epoch := range parseEpochs(version) {
+			key := chainKey{name, chain}
+			st.inbound.chains[key] = struct{}{}
+			st.inbound.epochs[key] += epoch
+		}
 	}
-	st.revokeUnproven(reported)
+	st.revokeUnproven()
 	return true
+}
+
+// authorizes tells whether some chain asks a secret.
+func (st *stream) authorizes() bool {
+	return slices.ContainsFunc(st.set.Listeners, func(l *envoy.Listener) bool {
+		return slices.ContainsFunc(l.Chains, func(c *envoy.Chain) bool { return c.AuthzName != "" })
+	})
 }
 
 // revokeUnproven revokes what the last stream did not bring to an end, and what no report proves: a chain that admits
 // somebody by a secret that the proxy did not report.
-func (st *stream) revokeUnproven(chains map[chainKey]uint64) {
+func (st *stream) revokeUnproven() {
 	for _, l := range st.set.Listeners {
 		for _, chain := range l.Chains {
 			secret := find(st.set.Secrets, chain.AuthzName)
@@ -257,7 +286,7 @@ func (st *stream) revokeUnproven(chains map[chainKey]uint64) {
 				continue
 			}
 			_, proven := st.inbound.reported[chain.AuthzName]
-			if _, served := chains[chainKey{l.Name, chain.Name}]; !served || proven && !st.memory.owes(chain.AuthzName) {
+			if _, served := st.inbound.chains[chainKey{l.Name, chain.Name}]; !served || proven && !st.memory.owes(chain.AuthzName) {
 				continue
 			}
 			r := st.revoke(chain.AuthzName)
@@ -271,14 +300,27 @@ func (st *stream) revokeUnproven(chains map[chainKey]uint64) {
 // settleDebts notes which revocations the proxy has carried out, so that its next stream need not repeat them.
 func (st *stream) settleDebts() {
 	for _, secret := range st.memory.debts() {
-		r := st.inbound.revoking[secret]
-		paid := r == nil || r.failed
-		for key, chain := range st.authorized(secret) {
-			served, has := st.inbound.acked[key.listener].find(chain.Name)
-			paid = paid && (!has || served.epoch == st.inbound.epochs[key])
-		}
-		if paid {
+		if st.endedAll(secret) {
 			st.memory.pay(secret)
 		}
 	}
+}
+
+// endedAll tells whether the proxy has acknowledged the end of everything that came in by a secret before its revocation:
+// each chain that asks it is gone, or in its present epoch.
+func (st *stream) endedAll(secret string) bool {
+	revoking := st.inbound.revoking[secret] != nil
+	for name := range st.subs[listeners].have {
+		c, known := st.inbound.acked[name]
+		if !known {
+			return false
+		}
+		for _, cc := range c.chains {
+			key := chainKey{name, cc.chain.Name}
+			if cc.chain.AuthzName == secret && (revoking || cc.epoch != st.inbound.epochs[key]) {
+				return false
+			}
+		}
+	}
+	return true
 }

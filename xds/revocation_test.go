@@ -68,8 +68,8 @@ func TestShrinkWhileOnItsWay(t *testing.T) {
 		want   string
 	}{
 		{"granted, and taken back while on its way", [][]string{{"a", "b", "c"}, {"a", "b"}}, "peer~east=1"},
-		{"shrunk twice", [][]string{{"a"}, {"d"}}, "peer~east=1"}, // one drain does for both
-		{"shrunk, then grown to what it was", [][]string{{"a"}, {"a", "b"}}, "peer~east=1"},
+		{"shrunk twice", [][]string{{"a"}, {"d"}}, "peer~east=1"},                           // one drain does for both
+		{"shrunk, then grown to what it was", [][]string{{"a"}, {"a", "b"}}, "peer~east=0"}, // b was out for a moment
 		{"granted twice", [][]string{{"a", "b", "c"}, {"a", "b", "c", "d"}}, "peer~east=0"},
 		{"shrunk and back before it was told", [][]string{{"a", "b", "c"}, {"a"}, {"a", "b", "c"}}, "peer~east=1"},
 	} {

@@ -203,7 +203,7 @@ func (st *stream) acknowledged(sub *subscription, out *response) {
 		st.memory.settle(sub.kind, it.name)
 	}
 	for _, name := range out.removed {
-		sub.forget(name)
+		st.dropped(sub, name)
 		st.memory.settle(sub.kind, name)
 	}
 	sub.counts.acked = out.nonce
@@ -223,6 +223,17 @@ func (st *stream) acknowledged(sub *subscription, out *response) {
 		for _, it := range out.items {
 			st.secretAcked(it)
 		}
+	}
+}
+
+// dropped notes that the proxy was told to drop a resource.
+func (st *stream) dropped(sub *subscription, name string) {
+	_, had := sub.have[name]
+	sub.forget(name)
+	if sub.kind == secrets && had && sub.interested(name) {
+		// Envoy goes on with a secret that is gone, for as long as something asks for it: it admits whom it admitted.
+		sub.holds(name, unknown)
+		delete(st.inbound.authz, name)
 	}
 }
 

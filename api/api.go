@@ -27,7 +27,8 @@ type Store interface {
 // Backup writes and reads the whole state as one archive.
 type Backup interface {
 	Snapshot(w io.Writer) error
-	Restore(r io.Reader) error
+	// Restore replaces the state. The server may then start anew: an answer that is under way is still given.
+	Restore(ctx context.Context, r io.Reader) error
 }
 
 // Credentials are the tokens that requests prove themselves with.

@@ -44,7 +44,7 @@ func (s *server) restoreBackup(c *call) (any, error) {
 	}
 	controller := http.NewResponseController(c.w)
 	_ = controller.SetReadDeadline(time.Now().Add(backupTimeout)) // only a test's recorder has none
-	err := s.Backup.Restore(http.MaxBytesReader(c.w, c.Body, maxBackup))
+	err := s.Backup.Restore(c.Context(), http.MaxBytesReader(c.w, c.Body, maxBackup))
 	_ = controller.SetReadDeadline(time.Time{})
 	return nil, err
 }

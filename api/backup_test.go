@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -30,7 +31,7 @@ func TestBrokenBackup(t *testing.T) {
 type lost struct{}
 
 func (lost) Snapshot(io.Writer) error { return errors.New("disk gone") }
-func (lost) Restore(r io.Reader) error {
+func (lost) Restore(_ context.Context, r io.Reader) error {
 	_, err := io.ReadAll(r)
 	return errors.Join(err, errors.New("not an archive"))
 }

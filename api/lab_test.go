@@ -119,7 +119,7 @@ func (m *memory) Snapshot(w io.Writer) error {
 	return err
 }
 
-func (m *memory) Restore(r io.Reader) error {
+func (m *memory) Restore(_ context.Context, r io.Reader) error {
 	data, err := io.ReadAll(r)
 	m.restored = string(data)
 	return err

@@ -123,15 +123,27 @@ func TestConsulClientRestore(t *testing.T) {
 	if _, there := before["web"]; there {
 		t.Fatalf("services: %v", before)
 	}
+	if err := clientOf(l.Cluster("gamma")).Snapshot().Restore(nil, bytes.NewReader(saved)); err == nil || !strings.Contains(err.Error(), "want a server with --node-name alpha") {
+		t.Errorf("restored on another node: %v", err)
+	}
 	if err := c.Snapshot().Restore(nil, strings.NewReader("nonsense")); err == nil || !strings.Contains(err.Error(), "is not a snapshot of ours") {
 		t.Errorf("restored nonsense: %v", err)
 	}
 	ok(t, c.Snapshot().Restore(nil, bytes.NewReader(saved)))
-	l.Eventually("web is back", func() error {
-		services, _, err := c.Catalog().Services(nil)
-		if _, there := services["web"]; err == nil && !there {
-			err = fmt.Errorf("services: %v", services)
-		}
-		return err
-	})
+	if after := must[map[string][]string](t)(c.Catalog().Services(nil)); after["web"] == nil { // who asks now waits, and is not refused
+		t.Errorf("services after the restore: %v", after)
+	}
+
+	// Elsewhere it makes another cluster of a server: with the keys, the trust domain and the tokens of the backup.
+	other := l.Cluster("beta", "--node-name", "alpha")
+	elsewhere := clientOf(other)
+	want, had := must[*api.CARootList](t)(c.Connect().CARoots(nil)), must[*api.CARootList](t)(elsewhere.Connect().CARoots(nil))
+	ok(t, elsewhere.Snapshot().Restore(nil, bytes.NewReader(saved)))
+	roots, leaf := must[*api.CARootList](t)(elsewhere.Connect().CARoots(nil)), must[*api.LeafCert](t)(elsewhere.Agent().ConnectCALeaf("web", nil))
+	if roots.ActiveRootID != want.ActiveRootID || !strings.Contains(leaf.ServiceURI, want.TrustDomain) {
+		t.Errorf("root %s (was %s, want %s), leaf of %s", roots.ActiveRootID, had.ActiveRootID, want.ActiveRootID, leaf.ServiceURI)
+	}
+	if !other.Server.Running() || !strings.Contains(other.Server.Output(), "state restored: the server starts anew") {
+		t.Error("the server did not start anew")
+	}
 }

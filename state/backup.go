@@ -173,8 +173,8 @@ func readHeader(r *bufio.Reader, sum hash.Hash) (SnapshotInfo, error) {
 }
 
 // Restore replaces everything but the audit trail by what a backup holds, in one write: all of it or, when the backup
-// is damaged or of a newer version, nothing. Objects that differ get new indexes. The token in this directory's
-// operator.token stays good. The caller then ends the process: who we are, and our keys, may be others now.
+// is damaged, of a newer version or refused by Config.Restorable, nothing. Objects that differ get new indexes. The token
+// in this directory's operator.token stays good. The caller then ends the process: who we are, and our keys, may be others now.
 func (s *Store) Restore(ctx context.Context, r io.Reader) (SnapshotInfo, error) {
 	file, err := os.CreateTemp(s.cfg.Dir, restoreTemp)
 	if err != nil {
@@ -189,6 +189,11 @@ func (s *Store) Restore(ctx context.Context, r io.Reader) (SnapshotInfo, error) 
 	var b contents
 	if err := guarded(func() (err error) { b, err = s.readContents(file.Name()); return err }); err != nil {
 		return SnapshotInfo{}, fmt.Errorf("snapshot: %w", err)
+	}
+	if cluster, ok := b.objects[snapshot.NewKey(snapshot.TableCluster)].(*snapshot.Cluster); ok && s.cfg.Restorable != nil {
+		if err := s.cfg.Restorable(*cluster); err != nil {
+			return SnapshotInfo{}, fmt.Errorf("snapshot: %w", err)
+		}
 	}
 	_, err = s.submit(ctx, &request{
 		build: b.events,

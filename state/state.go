@@ -28,6 +28,8 @@ type Config struct {
 	Now func() time.Time
 	// Actor names who is behind a context, for the audit trail: a credential's accessor, a peer. Nil: nobody is named.
 	Actor func(context.Context) string
+	// Restorable refuses a backup of a cluster that this process cannot be. Nil: any is restored.
+	Restorable func(snapshot.Cluster) error
 	// LockTimeout is how long Open waits for another process to leave the directory. 0: two seconds.
 	LockTimeout time.Duration
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/ca"
 	"github.com/isthmus-mesh/isthmus/config"
 	"github.com/isthmus-mesh/isthmus/health"
@@ -39,15 +40,19 @@ type plane struct {
 	xds       *xds.Server
 	line      *line
 	synced    chan struct{}
+	restored  chan struct{} // closed once the state was replaced
+	deaf      chan struct{} // closed once the API takes no more connections
+	sockets   sockets
 	listeners listeners
 }
 
 // listeners are open before anything runs, so that an address in use ends the start with its name.
 type listeners struct{ http, xds, peering, metrics net.Listener }
 
-// newPlane opens everything that can fail. Nothing runs yet.
-func newPlane(ctx context.Context, cfg config.Server, log *logrus.Logger) (*plane, error) {
-	p := &plane{cfg: cfg, log: log, registry: prometheus.NewRegistry(), synced: make(chan struct{})}
+// newPlane opens everything that can fail. Nothing runs yet. held are the sockets of the plane before this one; nil for
+// a plane that none follows.
+func newPlane(ctx context.Context, cfg config.Server, log *logrus.Logger, held sockets) (*plane, error) {
+	p := &plane{cfg: cfg, log: log, registry: prometheus.NewRegistry(), synced: make(chan struct{}), restored: make(chan struct{}), deaf: make(chan struct{}), sockets: held}
 	p.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, step := range []func(context.Context) error{
 		p.openListeners, p.openStore, p.openSelf, p.openAuthority, p.openPeering, p.openHealth, p.openXDS,
@@ -70,7 +75,7 @@ func (p *plane) openListeners(ctx context.Context) error {
 		if l.addr == "" {
 			continue
 		}
-		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", l.addr)
+		listener, err := p.sockets.listen(ctx, l.what, l.addr)
 		if err != nil {
 			return fmt.Errorf("%s-addr: %w", l.what, err)
 		}
@@ -80,7 +85,7 @@ func (p *plane) openListeners(ctx context.Context) error {
 }
 
 func (p *plane) openStore(context.Context) (err error) {
-	p.store, err = state.Open(state.Config{Dir: p.cfg.DataDir, Log: p.log})
+	p.store, err = state.Open(state.Config{Dir: p.cfg.DataDir, Log: p.log, Actor: api.Actor, Restorable: p.restorable})
 	return err
 }
 
@@ -269,6 +274,7 @@ func (p *plane) Run(ctx context.Context, read func() (config.Server, error)) err
 	group.Go(func() error { return p.servePeering() })
 	group.Go(func() error { return p.serveXDS(ctx) })
 	group.Go(func() error { return p.serveHTTP(ctx) })
+	group.Go(func() error { return p.untilRestored(ctx) })
 	self := p.store.World().Cluster()
 	p.log.WithFields(logrus.Fields{
 		"http": p.listeners.http.Addr(), "xds": p.listeners.xds.Addr(), "peering": p.listeners.peering.Addr(),

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -62,8 +63,14 @@ func (p *plane) serveHTTP(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if p.sockets.inherited() {
+		if err := p.untilSynced(ctx); err != nil { // who comes after a restore waits for what was restored
+			return err
+		}
+	}
 	failed := make(chan error, 2)
 	servers := []*http.Server{api.NewServer(handler)}
+	servers[0].RegisterOnShutdown(func() { close(p.deaf) })
 	servers[0].BaseContext = func(net.Listener) context.Context { return ctx } // blocking queries end with the server
 	go func() { failed <- p.listen(servers[0], p.listeners.http) }()
 	if p.listeners.metrics != nil {
@@ -96,7 +103,8 @@ func (p *plane) listen(server *http.Server, listener net.Listener) error {
 
 func (p *plane) apiConfig() api.Config {
 	return api.Config{
-		Log: p.log, Publisher: p.store.Publisher(), Credentials: credentials{p.store, p.xds}, Store: p.store, Backup: backup{p.store}, Peering: p.peering,
+		Log: p.log, Publisher: p.store.Publisher(), Credentials: credentials{p.store, p.xds}, Store: p.store, Peering: p.peering,
+		Backup:   backup{p.store, sync.OnceFunc(p.startAnew)},
 		Gatherer: p.registry, Registerer: p.registry,
 		Leaf: func(ctx context.Context, identity *url.URL) (api.Leaf, error) {
 			leaf, err := p.authority.Leaf(ctx, identity)
@@ -136,10 +144,17 @@ func (c credentials) RevokeToken(ctx context.Context, accessor string) error {
 }
 
 // backup is the store's, as the API knows it.
-type backup struct{ *state.Store }
+type backup struct {
+	*state.Store
+	restored func()
+}
 
-func (b backup) Restore(r io.Reader) error {
-	_, err := b.Store.Restore(context.Background(), r) // a restore that was begun is not left half way
+// Restore ends the plane after it: who we are, our keys and all that is pinned on them may be others now.
+func (b backup) Restore(ctx context.Context, r io.Reader) error {
+	_, err := b.Store.Restore(context.WithoutCancel(ctx), r) // a restore that was begun is not left half way
+	if err == nil {
+		b.restored()
+	}
 	return err
 }
 

@@ -36,7 +36,7 @@ func planeConfig(t *testing.T) config.Server {
 // opened returns a plane that does not run, and closes it with the test.
 func opened(t *testing.T, cfg config.Server) *plane {
 	t.Helper()
-	p, err := newPlane(t.Context(), cfg, quiet())
+	p, err := newPlane(t.Context(), cfg, quiet(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +67,7 @@ func TestPlaneRefusesToStart(t *testing.T) {
 		t.Helper()
 		other := cfg
 		change(&other)
-		_, err := newPlane(t.Context(), other, quiet())
+		_, err := newPlane(t.Context(), other, quiet(), nil)
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error is %v: want it to say %q", err, want)
 		}

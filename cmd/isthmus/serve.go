@@ -58,15 +58,25 @@ func newLogger(cfg config.Server, w interface{ Write([]byte) (int, error) }) *lo
 	return log
 }
 
-// serve runs the embedded control plane until ctx ends, and returns when all its parts have ended. read returns the
+// serve runs the embedded control plane, anew after a restore, until ctx ends, and returns when all its parts have ended. read returns the
 // configuration as it is now.
 func serve(ctx context.Context, cfg config.Server, read func() (config.Server, error), log *logrus.Logger) error {
 	if cfg.Source != config.SourceEmbedded {
 		return fmt.Errorf("source %s: want %s", cfg.Source, config.SourceEmbedded)
 	}
-	p, err := newPlane(ctx, cfg, log)
-	if err != nil {
-		return err
+	held := sockets{}
+	defer held.close()
+	for {
+		p, err := newPlane(ctx, cfg, log, held)
+		if err != nil {
+			return err
+		}
+		if err = p.Run(ctx, read); !errors.Is(err, errRestored) {
+			return err
+		}
+		log.Warn("state restored: the server starts anew")
+		if newer, err := read(); err == nil { // what was reloaded since the start stays in force
+			cfg = newer
+		}
 	}
-	return p.Run(ctx, read)
 }

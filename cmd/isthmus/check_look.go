@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -77,7 +78,7 @@ func (f *findings) peer(p api.PeerStatus, now time.Time) {
 	fix := "isthmus peering read --name " + p.Name
 	switch {
 	case p.State == snapshot.Pending:
-		f.warn(check, "nobody has used its token yet", "in the other cluster: isthmus peering establish")
+		f.warn(check, cmp.Or(peerReason(p), "nobody has used its token yet"), "in the other cluster: isthmus peering establish")
 	case p.State != snapshot.Active:
 		f.is(check, string(p.State)+": "+orDash(peerReason(p)), fix)
 	case p.Problem != "":

@@ -20,13 +20,22 @@ func serverFlags(flags *pflag.FlagSet) map[string]*string {
 		}
 		value := new(string)
 		values[option.Name] = value
-		flags.StringVar(value, option.Flag(), "", usage)
 		if option.IsBool() {
+			flags.Var((*switchText)(value), option.Flag(), usage)
 			flags.Lookup(option.Flag()).NoOptDefVal = "true"
+			continue
 		}
+		flags.StringVar(value, option.Flag(), "", usage)
 	}
 	return values
 }
+
+// switchText is the text of a flag that may stand alone. The option itself says what it may be.
+type switchText string
+
+func (s *switchText) String() string         { return string(*s) }
+func (s *switchText) Set(value string) error { *s = switchText(value); return nil }
+func (s *switchText) Type() string           { return "bool" }
 
 // serverConfig returns the whole configuration: the file, over it the variables, over these the flags, and the defaults
 // of what is left.

@@ -41,26 +41,50 @@ func (l *Lab) Consul(name, version string) *Consul {
 	l.T.Helper()
 	h := l.Host(name)
 	c := &Consul{Lab: l, Name: name, Version: version, Host: h, HTTP: h.API + ":" + HTTPPort}
-	addresses := map[string]string{"http": h.API, "grpc": h.XDS, "grpc_tls": h.Peering}
-	ports := map[string]int{"http": 8500, "grpc": 8502, "grpc_tls": 8503, "dns": -1, "serf_wan": -1}
-	if version == Consul113 { // one gRPC port for proxies and peers
-		delete(addresses, "grpc_tls")
-		delete(ports, "grpc_tls")
-		addresses["grpc"] = h.XDS + " " + h.Peering
+	c.configure()
+	c.Start()
+	return c
+}
+
+// Upgrade ends the server and starts another version with the state that it had, out of a snapshot: the log of the one is
+// not that of the other.
+func (c *Consul) Upgrade(version string) {
+	c.Lab.T.Helper()
+	snapshot := c.Lab.Path(c.Name + ".snapshot")
+	c.CLI("snapshot", "save", snapshot)
+	c.Server.Kill()
+	if err := os.RemoveAll(c.data() + "/raft"); err != nil {
+		c.Lab.T.Fatal(err)
+	}
+	c.Version = version
+	c.configure()
+	c.Start()
+	c.CLI("snapshot", "restore", snapshot)
+}
+
+func (c *Consul) data() string { return c.Lab.Path(c.Name + "-consul") }
+
+// configure writes the server's configuration. Version 1.13 has one gRPC port for proxies and peers, and later ones keep
+// that one open for peers that know no other.
+func (c *Consul) configure() {
+	c.Lab.T.Helper()
+	h := c.Host
+	addresses := map[string]string{"http": h.API, "grpc": h.XDS + " " + h.Peering}
+	ports := map[string]int{"http": 8500, "grpc": 8502, "dns": -1, "serf_wan": -1}
+	if c.Version != Consul113 {
+		addresses["grpc_tls"], ports["grpc_tls"] = h.Peering, 8503
 	}
 	text, err := json.Marshal(map[string]any{
-		"datacenter": "dc1", "node_name": name, "data_dir": l.Path(name + "-consul"),
+		"datacenter": "dc1", "node_name": c.Name, "data_dir": c.data(),
 		"server": true, "bootstrap_expect": 1, "performance": map[string]int{"raft_multiplier": 1},
 		"bind_addr": h.WAN, "advertise_addr": h.WAN, "client_addr": h.API, "addresses": addresses, "ports": ports,
 		"connect": map[string]bool{"enabled": true}, "peering": map[string]bool{"enabled": true},
 		"disable_update_check": true, "log_level": "DEBUG",
 	})
 	if err != nil {
-		l.T.Fatal(err)
+		c.Lab.T.Fatal(err)
 	}
-	c.config = l.Write(name+"-consul.json", string(text))
-	c.Start()
-	return c
+	c.config = c.Lab.Write(c.Name+"-consul.json", string(text))
 }
 
 // consulBinary returns the program of a version, which is built when it is not there.
@@ -81,7 +105,7 @@ func (c *Consul) Start() {
 	c.Server = c.Lab.start("consul "+c.Name, c.Host.Command(c.Lab.consulBinary(c.Version), "agent", "-config-file", c.config))
 	c.Lab.Eventually("consul "+c.Name+" has a leader and a CA", func() error {
 		if !c.Server.Running() {
-			return errors.New("it has ended")
+			c.Lab.T.Fatalf("consul %s has ended: %s", c.Name, c.Server.output.tail(1000))
 		}
 		var roots struct{ Roots []struct{ Active bool } }
 		if err := c.JSON("/v1/connect/ca/roots", &roots); err != nil {

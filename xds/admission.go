@@ -43,6 +43,7 @@ var (
 	errNoNode         = &refusal{"node", codes.InvalidArgument, "first request: node is missing"}
 	errTooManyStreams = &refusal{"streams", codes.ResourceExhausted, "too many streams: try another server"}
 	errTooManyNames   = &refusal{"names", codes.ResourceExhausted, "too many resource names"}
+	errLongName       = &refusal{"names", codes.InvalidArgument, "a resource name is too long"}
 	errReplaced       = &refusal{"replaced", codes.Aborted, "a newer stream of this proxy took over"}
 	errDisconnected   = &refusal{"disconnected", codes.Unavailable, "disconnected by the operator: connect again"}
 	errWatchdog       = &refusal{"watchdog", codes.DeadlineExceeded,
@@ -59,10 +60,9 @@ func (s *Server) StreamAggregatedResources(discoveryv3.AggregatedDiscoveryServic
 
 // DeltaAggregatedResources serves one stream until it ends.
 func (s *Server) DeltaAggregatedResources(conn discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) (err error) {
-	log := s.config.Log
 	defer func() {
 		if cause := recover(); cause != nil { // what one proxy makes go wrong ends its stream only
-			log.WithField(logkey.Reason, cause).WithField("stack", string(debug.Stack())).Error("stream panicked")
+			s.config.Log.WithField(logkey.Reason, cause).WithField("stack", string(debug.Stack())).Error("stream panicked")
 			err = errPanic
 		}
 		s.ended(err)
@@ -71,7 +71,7 @@ func (s *Server) DeltaAggregatedResources(conn discoveryv3.AggregatedDiscoverySe
 	if err != nil {
 		return err
 	}
-	log = log.WithField(logkey.Proxy, id)
+	log := s.config.Log.WithField(logkey.Proxy, id)
 	st := newStream(s, conn, log)
 	defer st.stop()
 	first, err := st.hello(conn.Context())

@@ -128,6 +128,18 @@ func TestTooManyNames(t *testing.T) {
 	})
 }
 
+func TestLongName(t *testing.T) {
+	inBubble(t, Config{}, func(t *testing.T, s *Server) {
+		c := newClient(t, s)
+		c.connect("web")
+		c.settle()
+		c.wire.toServer <- &request{TypeUrl: typeURLs[secrets], ResourceNamesSubscribe: []string{strings.Repeat("x", maxNameBytes+1)}}
+		if err := c.end(); err != errLongName {
+			t.Errorf("ended with %v, want %v", err, errLongName)
+		}
+	})
+}
+
 // Who asks too often is read no faster than the limit, and nobody is refused for it.
 func TestRequestRate(t *testing.T) {
 	inBubble(t, Config{Limits: Limits{RequestsPerSec: 10}}, func(t *testing.T, s *Server) {
@@ -208,7 +220,7 @@ func TestWatchdog(t *testing.T) {
 		if err := c.end(); err != errWatchdog {
 			t.Errorf("ended with %v, want %v", err, errWatchdog)
 		}
-		if got := count(s.metrics.watchdog.WithLabelValues(typeURLs[clusters])); got != 1 {
+		if got := count(s.metrics.of[clusters].watchdog); got != 1 {
 			t.Errorf("%v counted, want one", got)
 		}
 	})

@@ -178,7 +178,7 @@ func (st *stream) sortOutListeners(sub *subscription) (absent []string) {
 		case has:
 			sub.lose(name)
 		case sub.dirty[name]:
-			st.server.metrics.foreign.WithLabelValues(typeURLs[listeners]).Inc()
+			st.server.metrics.of[listeners].foreign.Inc()
 			absent = append(absent, name)
 		}
 		delete(sub.dirty, name)

@@ -18,12 +18,12 @@ type memory struct {
 	owed     map[string]struct{} // secrets whose revocation the proxy has not carried out yet
 }
 
-func newMemory() *memory {
-	m := &memory{owed: map[string]struct{}{}}
-	for k := range m.bad {
-		m.bad[k], m.doubtful[k] = map[part]Rejection{}, map[string]struct{}{}
+// add makes the set when it is needed: nearly no proxy ever has anything to remember.
+func add(set *map[string]struct{}, name string) {
+	if *set == nil {
+		*set = map[string]struct{}{}
 	}
-	return m
+	(*set)[name] = struct{}{}
 }
 
 // quarantine keeps a part from ever being sent to this proxy again. Others get it: a proxy that rejects what is good, for
@@ -31,15 +31,15 @@ func newMemory() *memory {
 func (m *memory) quarantine(k kind, r Rejection) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.bad[k] == nil {
+		m.bad[k] = map[part]Rejection{}
+	}
 	m.bad[k][part{r.Name, r.Chain, r.Hash}] = r
 }
 
 func (m *memory) quarantined(k kind, p part) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if len(m.bad[k]) == 0 {
-		return false
-	}
 	_, bad := m.bad[k][p]
 	return bad
 }
@@ -94,7 +94,7 @@ func holdsPart(set *envoy.Set, p part) bool {
 func (m *memory) maybe(k kind, name string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.doubtful[k][name] = struct{}{}
+	add(&m.doubtful[k], name)
 }
 
 // settle forgets the doubt: the proxy acknowledged what it has by this name, or that it has nothing.
@@ -114,7 +114,7 @@ func (m *memory) possible(k kind) []string {
 func (m *memory) owe(secret string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.owed[secret] = struct{}{}
+	add(&m.owed, secret)
 }
 
 func (m *memory) pay(secret string) {

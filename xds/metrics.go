@@ -6,48 +6,56 @@ import "github.com/prometheus/client_golang/prometheus"
 type metrics struct {
 	streams     prometheus.Gauge
 	ended       *prometheus.CounterVec // by reason
-	sent        *prometheus.CounterVec // by type URL, as all below
-	removed     *prometheus.CounterVec
-	acks        *prometheus.CounterVec
-	nacks       *prometheus.CounterVec
-	foreign     *prometheus.CounterVec
-	quarantined *prometheus.CounterVec
-	watchdog    *prometheus.CounterVec
-	latency     *prometheus.HistogramVec
-	revocations *prometheus.CounterVec // by kind of step
+	revocations *prometheus.CounterVec // by step
 	leafErrors  prometheus.Counter
+	otherNames  prometheus.Counter // of types that are not served
+	of          [kinds]kindMetrics
+}
+
+// kindMetrics are those of one type: looked up once, since every response counts.
+type kindMetrics struct {
+	sent, removed, acks, nacks, foreign, quarantined, watchdog prometheus.Counter
+	latency                                                    prometheus.Observer
 }
 
 // newMetrics panics if the names are taken: one registry has one server.
 func newMetrics(registerer prometheus.Registerer) *metrics {
 	const prefix = "isthmus_xds_"
+	var all []prometheus.Collector
 	counter := func(name, help, label string) *prometheus.CounterVec {
-		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: prefix + name, Help: help}, []string{label})
+		vector := prometheus.NewCounterVec(prometheus.CounterOpts{Name: prefix + name, Help: help}, []string{label})
+		all = append(all, vector)
+		return vector
 	}
 	m := &metrics{
-		streams: prometheus.NewGauge(prometheus.GaugeOpts{Name: prefix + "streams", Help: "Proxies connected."}),
-		ended:   counter("streams_ended_total", "Streams that ended or were refused, by reason.", "reason"),
-		sent:    counter("resources_sent_total", "Resources sent.", "type_url"),
-		removed: counter("resources_removed_total", "Resources that proxies were told to drop.", "type_url"),
-		acks:    counter("acks_total", "Responses that proxies acknowledged.", "type_url"),
-		nacks:   counter("nacks_total", "Responses that proxies rejected.", "type_url"),
-		foreign: counter("foreign_names_total", "Names that proxies asked for and that are not theirs.", "type_url"),
-		quarantined: counter("quarantined_total",
-			"Resources that a proxy rejected alone and is never sent again.", "type_url"),
-		watchdog: counter("watchdog_total", "Streams closed since a response was not answered in time.", "type_url"),
-		latency: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name:    prefix + "ack_seconds",
-			Help:    "Time from a response to its answer.",
-			Buckets: prometheus.ExponentialBuckets(0.001, 4, 8),
-		}, []string{"type_url"}),
-		revocations: counter("revocations_total",
-			"Revocations started, applied, and left out: not acknowledged, so that the chain was left out.", "kind"),
+		streams:     prometheus.NewGauge(prometheus.GaugeOpts{Name: prefix + "streams", Help: "Proxies connected."}),
+		ended:       counter("streams_ended_total", "Streams that ended or were refused.", "reason"),
+		revocations: counter("revocations_total", "Revocations started, applied, and left_out: not acknowledged in time.", "kind"),
 		leafErrors: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: prefix + "leaf_errors_total", Help: "Certificates of proxies that could not be had."}),
 	}
+	latency := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: prefix + "ack_seconds", Help: "Time from a response to its answer.",
+		Buckets: prometheus.ExponentialBuckets(0.001, 4, 8),
+	}, []string{"type_url"})
+	sent := counter("resources_sent_total", "Resources sent.", "type_url")
+	removed := counter("resources_removed_total", "Resources that proxies were told to drop.", "type_url")
+	acks := counter("acks_total", "Responses that proxies acknowledged.", "type_url")
+	nacks := counter("nacks_total", "Responses that proxies rejected.", "type_url")
+	foreign := counter("foreign_names_total", "Names that proxies asked for and that are not theirs.", "type_url")
+	quarantined := counter("quarantined_total", "Resources that a proxy rejected alone and is never sent again.", "type_url")
+	watchdog := counter("watchdog_total", "Streams closed since a response was not answered in time.", "type_url")
+	m.otherNames = foreign.WithLabelValues("other")
+	for k, url := range typeURLs {
+		m.of[k] = kindMetrics{
+			sent: sent.WithLabelValues(url), removed: removed.WithLabelValues(url),
+			acks: acks.WithLabelValues(url), nacks: nacks.WithLabelValues(url),
+			foreign: foreign.WithLabelValues(url), quarantined: quarantined.WithLabelValues(url),
+			watchdog: watchdog.WithLabelValues(url), latency: latency.WithLabelValues(url),
+		}
+	}
 	if registerer != nil {
-		registerer.MustRegister(m.streams, m.ended, m.sent, m.removed, m.acks, m.nacks, m.foreign, m.quarantined,
-			m.watchdog, m.latency, m.revocations, m.leafErrors)
+		registerer.MustRegister(append(all, m.streams, m.leafErrors, latency)...)
 	}
 	return m
 }

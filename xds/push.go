@@ -86,7 +86,7 @@ func (st *stream) collect(sub *subscription) (items []item, absent []string) {
 		case state == missing && has:
 			sub.lose(name)
 		case state == missing && force:
-			st.server.metrics.foreign.WithLabelValues(typeURLs[sub.kind]).Inc()
+			st.server.metrics.of[sub.kind].foreign.Inc()
 			absent = append(absent, name)
 		case state == present:
 			delete(sub.gone, name)
@@ -176,13 +176,13 @@ func (st *stream) send(sub *subscription, out *response) {
 	out.sent = st.clock.now
 	sub.out, sub.owed = out, false
 	sub.counts.sent(out)
-	url := typeURLs[sub.kind]
-	st.server.metrics.sent.WithLabelValues(url).Add(float64(len(out.items)))
-	if len(out.removed) > 0 {
-		st.server.metrics.removed.WithLabelValues(url).Add(float64(len(out.removed)))
+	metrics := &st.server.metrics.of[sub.kind]
+	metrics.sent.Add(float64(len(out.items)))
+	metrics.removed.Add(float64(len(out.removed)))
+	if st.verbose() {
+		st.log.WithField(logkey.TypeURL, typeURLs[sub.kind]).WithField(logkey.Nonce, out.nonce).
+			WithField(logkey.Resources, len(out.items)).Debug("response sent")
 	}
-	st.log.WithField(logkey.TypeURL, url).WithField(logkey.Nonce, out.nonce).
-		WithField(logkey.Resources, len(out.items)).Debug("response sent")
 	for i := range out.items {
 		it := &out.items[i]
 		it.body = nil // only its name and version are needed for the answer

@@ -97,7 +97,7 @@ func (st *stream) rejected(sub *subscription, out *response, text string) {
 		one.Name, one.Chain, one.Hash = parts[0].name, parts[0].chain, parts[0].hash
 		one.Origin, _ = st.origin(sub.kind, parts[0])
 		st.memory.quarantine(sub.kind, one)
-		st.server.metrics.quarantined.WithLabelValues(rejection.TypeURL).Inc()
+		st.server.metrics.of[sub.kind].quarantined.Inc()
 		st.log.WithField(logkey.TypeURL, one.TypeURL).WithField(logkey.Name, strings.TrimSuffix(one.Name+" "+one.Chain, " ")).
 			WithField(logkey.Reason, one.Text).Error("resource quarantined")
 	case out.trial:

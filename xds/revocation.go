@@ -185,20 +185,19 @@ func (st *stream) leaveOut(secret string, r *revocation) {
 
 // shut tells whether a chain must not be served for the sake of the secret that it asks.
 func (st *stream) shut(listener string, chain *envoy.Chain, served bool) bool {
-	if r := st.inbound.revoking[chain.AuthzName]; r != nil && r.failed {
+	sds, secret := &st.subs[secrets], find(st.set.Secrets, chain.AuthzName)
+	if r := st.inbound.revoking[chain.AuthzName]; secret == nil || r != nil && r.failed {
 		return true
 	}
-	secret := find(st.set.Secrets, chain.AuthzName)
-	if secret == nil {
-		return true
-	}
-	sds := &st.subs[secrets]
 	version, has := sds.have[chain.AuthzName]
+	if !has && st.blocked(sds, part{name: secret.Name, hash: secret.Version}, nil) {
+		return true // it would keep the listener waiting for what is never sent
+	}
 	if _, reported := st.inbound.chains[chainKey{listener, chain.Name}]; served || reported {
-		return !has && st.blocked(sds, part{name: chain.AuthzName, hash: secret.Version}, nil)
+		return false
 	}
 	// A chain that is new would ask what the proxy keeps of an earlier one, which may admit anybody.
-	return sds.interested(chain.AuthzName) && version != secret.Version
+	return sds.interested(secret.Name) && version != secret.Version
 }
 
 // letGo notes that the proxy dropped a secret: whom it admitted by it, it does not admit any more.

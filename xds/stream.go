@@ -31,7 +31,7 @@ type (
 // network: one goroutine reads, another one writes.
 type stream struct {
 	server *Server
-	log    logrus.FieldLogger
+	log    *logrus.Entry
 	link   link
 	proxy  string
 	node   node
@@ -52,7 +52,8 @@ type stream struct {
 // A target is what the proxy is to have.
 type target struct {
 	synced bool
-	set    *envoy.Set     // nil: it is told nothing
+	gone   bool           // its view is gone: it keeps what it has and is told nothing
+	set    *envoy.Set     // nil: it never had a view, so that nothing was sent
 	refs   map[string]int // endpoint set -> clusters of set that use it
 }
 
@@ -82,7 +83,7 @@ func (c *clock) at(t time.Time) {
 	}
 }
 
-func newStream(s *Server, conn grpcConn, log logrus.FieldLogger) *stream {
+func newStream(s *Server, conn grpcConn, log *logrus.Entry) *stream {
 	st := &stream{
 		server: s,
 		log:    log,
@@ -109,6 +110,9 @@ func newStream(s *Server, conn grpcConn, log logrus.FieldLogger) *stream {
 	s.running.Go(st.write)
 	return st
 }
+
+// verbose tells whether debug lines are wanted. To make them up for nobody would cost more than the responses do.
+func (st *stream) verbose() bool { return st.log.Logger.IsLevelEnabled(logrus.DebugLevel) }
 
 // stop lets the goroutines of the stream end. They do when the handler has returned.
 func (st *stream) stop() { st.link.once.Do(func() { close(st.link.done) }) }
@@ -226,7 +230,7 @@ func (st *stream) step(ctx context.Context) error {
 	if err := st.overdue(); err != nil {
 		return err
 	}
-	if st.set != nil && st.synced {
+	if st.set != nil && st.synced && !st.gone {
 		st.judgeReported()
 		st.settleRevocations()
 		st.push()
@@ -245,7 +249,7 @@ func (st *stream) step(ctx context.Context) error {
 func (st *stream) overdue() error {
 	for k := range st.subs {
 		if out := st.subs[k].out; out != nil && st.clock.now.Sub(out.sent) >= watchdog {
-			st.server.metrics.watchdog.WithLabelValues(typeURLs[k]).Inc()
+			st.server.metrics.of[k].watchdog.Inc()
 			return errWatchdog
 		}
 	}
@@ -255,9 +259,10 @@ func (st *stream) overdue() error {
 func (st *stream) readMail() {
 	taken := st.mail.take()
 	if taken.unset {
-		st.set = nil
+		st.gone = true
 	}
 	if taken.set != nil {
+		st.gone = false
 		st.retarget(taken.set)
 	}
 	for name := range taken.endpoints {

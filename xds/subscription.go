@@ -14,6 +14,9 @@ const anything = "*"
 // unknown stands for the version of a resource that the proxy may have, in a version that cannot be told.
 const unknown = "?"
 
+// maxNameBytes is the longest name that a proxy may ask for. Ours are shorter.
+const maxNameBytes = 1 << 10
+
 // A subscription is one kind of resource on one stream: what the proxy asked for, what it has, and what it is owed.
 type subscription struct {
 	kind     kind
@@ -88,7 +91,7 @@ func (sub *subscription) lose(name string) {
 func (st *stream) receive(req *request) error {
 	k, known := kindOf[req.GetTypeUrl()]
 	if !known {
-		st.server.metrics.foreign.WithLabelValues("other").Inc()
+		st.server.metrics.otherNames.Inc()
 		return nil
 	}
 	sub := &st.subs[k]
@@ -108,6 +111,9 @@ func (st *stream) receive(req *request) error {
 		st.unsubscribe(sub, name)
 	}
 	for _, name := range req.GetResourceNamesSubscribe() {
+		if len(name) > maxNameBytes {
+			return errLongName
+		}
 		_, reported := req.GetInitialResourceVersions()[name]
 		st.subscribe(sub, name, !first || !reported)
 	}
@@ -116,17 +122,19 @@ func (st *stream) receive(req *request) error {
 
 // answered takes the ACK or NACK of a response.
 func (st *stream) answered(sub *subscription, out *response, req *request) {
-	url := typeURLs[sub.kind]
-	st.server.metrics.latency.WithLabelValues(url).Observe(st.clock.now.Sub(out.sent).Seconds())
-	log := st.log.WithField(logkey.TypeURL, url).WithField(logkey.Nonce, out.nonce)
+	metrics := &st.server.metrics.of[sub.kind]
+	metrics.latency.Observe(st.clock.now.Sub(out.sent).Seconds())
 	if detail := req.GetErrorDetail(); detail != nil {
-		st.server.metrics.nacks.WithLabelValues(url).Inc()
-		log.WithField(logkey.Reason, detail.GetMessage()).Error("response rejected by the proxy")
+		metrics.nacks.Inc()
+		st.log.WithField(logkey.TypeURL, typeURLs[sub.kind]).WithField(logkey.Nonce, out.nonce).
+			WithField(logkey.Reason, clip(detail.GetMessage())).Error("response rejected by the proxy")
 		st.rejected(sub, out, detail.GetMessage())
 		return
 	}
-	st.server.metrics.acks.WithLabelValues(url).Inc()
-	log.Debug("response acknowledged")
+	metrics.acks.Inc()
+	if st.verbose() {
+		st.log.WithField(logkey.TypeURL, typeURLs[sub.kind]).WithField(logkey.Nonce, out.nonce).Debug("response acknowledged")
+	}
 	st.acknowledged(sub, out)
 }
 
@@ -161,7 +169,7 @@ func (st *stream) subscribe(sub *subscription, name string, force bool) {
 		return
 	}
 	if !sub.kind.wildcards() {
-		st.server.metrics.foreign.WithLabelValues(typeURLs[sub.kind]).Inc()
+		st.server.metrics.of[sub.kind].foreign.Inc()
 		return
 	}
 	sub.wildcard = true

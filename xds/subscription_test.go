@@ -3,6 +3,8 @@ package xds
 import (
 	"testing"
 
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+
 	"github.com/isthmus-mesh/isthmus/xds/envoy"
 )
 
@@ -49,6 +51,30 @@ func TestNothingWithoutView(t *testing.T) {
 	})
 }
 
+// A view that goes while a response is on its way takes nothing from the proxy, and breaks nothing.
+func TestViewGoesMeanwhile(t *testing.T) {
+	inBubble(t, Config{}, func(t *testing.T, s *Server) {
+		c := connected(t, s, sidecar("web"))
+		c.mute = func(kind, *discoveryv3.DeltaDiscoveryResponse) bool { return true }
+		s.SetProxy(sidecar("web", func(set *envoy.Set) {
+			set.Secrets[0] = authz("authz~east", "c")
+			set.Clusters[0] = cluster("app", "2", "")
+		}))
+		c.expect("SDS +authz~east", "CDS +app")
+		s.RemoveProxy("web")
+		c.reject = func(kind, string, []byte) string { return "no" }
+		c.unmute()
+		c.expect("")
+		c.reject = nil
+		s.SetProxy(sidecar("web"))
+		c.settle()
+		c.expectChains("in", "peer~east=1")
+		if got := string(c.body["CDS app"]); got != "1" {
+			t.Errorf("cluster %q, want that of the view that came back", got)
+		}
+	})
+}
+
 // Whatever a proxy asks for, it gets what is its own; the rest does not exist for it.
 func TestForeignNames(t *testing.T) {
 	inBubble(t, Config{}, func(t *testing.T, s *Server) {
@@ -63,7 +89,7 @@ func TestForeignNames(t *testing.T) {
 		c.ask(extensions, "nothing")
 		c.expect("EDS -svc~other", "SDS -bundle~other -leaf", "CDS +app -out~other", "LDS -gw-ingress", "ECDS -nothing")
 		for k, want := range map[kind]float64{endpoints: 1, secrets: 3, clusters: 1, listeners: 1, extensions: 1} {
-			if got := count(s.metrics.foreign.WithLabelValues(typeURLs[k])); got != want {
+			if got := count(s.metrics.of[k].foreign); got != want {
 				t.Errorf("%s: %v foreign names counted, want %v", short[typeURLs[k]], got, want)
 			}
 		}

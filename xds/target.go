@@ -113,16 +113,7 @@ func wildcardNames(set *envoy.Set, k kind) iter.Seq[string] {
 func (st *stream) retarget(set *envoy.Set) {
 	old := st.set
 	if old == nil {
-		old = &envoy.Set{}
-		clear(st.refs)
-		for k := range st.subs {
-			for name := range st.subs[k].have {
-				st.subs[k].mark(name, false)
-			}
-			for name := range st.subs[k].names {
-				st.subs[k].mark(name, false)
-			}
-		}
+		old = &envoy.Set{} // what the proxy reported and asked for is dirty since it did
 	}
 	st.set = set
 	diff(old.Secrets, set.Secrets, resourceName, st.secretChanged)

@@ -154,7 +154,7 @@ func (s *Server) Disconnect(id string) {
 func (s *Server) proxy(id string) *proxy {
 	p, known := s.proxies[id]
 	if !known {
-		p = &proxy{id: id, memory: newMemory()}
+		p = &proxy{id: id, memory: &memory{}}
 		s.proxies[id] = p
 	}
 	return p

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"testing"
 	"time"
 
@@ -179,6 +180,16 @@ func (p *rawPeer) resource(url, id string) *wire.Response {
 	}).GetResponse()
 	p.send(answer(response, 0, ""))
 	return response
+}
+
+// resources waits for several resources, which may come in any order, and acknowledges them.
+func (p *rawPeer) resources(ids ...string) {
+	p.t.Helper()
+	for wanted := slices.Clone(ids); len(wanted) > 0; {
+		r := p.next(fmt.Sprint(wanted), func(m *wire.ReplicationMessage) bool { return m.GetResponse() != nil }).GetResponse()
+		p.send(answer(r, 0, ""))
+		wanted = slices.DeleteFunc(wanted, func(id string) bool { return id == r.ResourceID })
+	}
 }
 
 // instances reads an exported service.

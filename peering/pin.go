@@ -15,6 +15,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/logkey"
 	"github.com/isthmus-mesh/isthmus/peering/wire"
 	"github.com/isthmus-mesh/isthmus/snapshot"
+	"github.com/isthmus-mesh/isthmus/sni"
 )
 
 // bundle takes the peer's complete set of roots. The first one pins the peer's trust domain, unless its token has; from
@@ -71,10 +72,18 @@ func (im *importer) pin(peer *snapshot.Peer, trustDomain string, roots []string)
 	if peer.State == snapshot.Pending {
 		peer.State = snapshot.Establishing
 	}
-	if peer.Role == snapshot.Dialer && im.dialect.rotates && len(peer.CAPEMs) > 0 {
+	if peer.Role == snapshot.Dialer && im.dialect.rotates && !olderToken(peer) && len(peer.CAPEMs) > 0 {
 		peer.CAPEMs = roots
 	}
 	return nil
+}
+
+// olderToken tells whether the token of a peer was made by a server of 1.13. Such a server speaks in clear or with
+// certificates of its own, at a port that it keeps when it goes to a later version; what that one announces is another
+// port, with certificates of its CA for a name that the token does not know.
+func olderToken(peer *snapshot.Peer) bool {
+	_, ok := sni.PeeringServerTrustDomain(peer.ServerName)
+	return !ok
 }
 
 // mayPin returns why a peer may not be known by a trust domain; "" when it may.
@@ -145,7 +154,7 @@ func (im *importer) addresses(ctx context.Context, r *wire.Response) error {
 		return refuse(wire.CodeInvalidArgument, "server addresses: %v", err)
 	}
 	err := im.service.update(ctx, im.link.id, func(peer *snapshot.Peer) ([]snapshot.Event, error) {
-		if slices.Equal(peer.ServerAddresses, message.Addresses) {
+		if slices.Equal(peer.ServerAddresses, message.Addresses) || im.dialect.rotates && olderToken(peer) {
 			return nil, errUnchanged
 		}
 		peer.ServerAddresses = message.Addresses

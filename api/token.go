@@ -93,7 +93,11 @@ func isProxy(w *snapshot.World, id snapshot.ProxyID) bool {
 }
 
 func (s *server) revokeToken(c *call) (any, error) {
-	return nil, s.Credentials.RevokeToken(c.Context(), c.PathValue("accessor"))
+	accessor := c.PathValue("accessor")
+	if !slices.ContainsFunc(s.Credentials.Tokens(), func(known snapshot.Credential) bool { return known.Accessor == accessor }) {
+		return nil, refuse(http.StatusNotFound, "not-found", "no such token")
+	}
+	return nil, s.Credentials.RevokeToken(c.Context(), accessor)
 }
 
 // whoami never refuses: who is refused elsewhere asks here why.

@@ -277,7 +277,7 @@ func (p *plane) Run(ctx context.Context, read func() (config.Server, error)) err
 	group.Go(func() error { return p.untilRestored(ctx) })
 	self := p.store.World().Cluster()
 	p.log.WithFields(logrus.Fields{
-		"http": p.listeners.http.Addr(), "xds": p.listeners.xds.Addr(), "peering": p.listeners.peering.Addr(),
+		"http": p.listeners.http.Addr().String(), "xds": p.listeners.xds.Addr().String(), "peering": p.listeners.peering.Addr().String(),
 		"trust_domain": self.TrustDomain, "datacenter": self.Datacenter,
 	}).Info("server started")
 	return errors.Join(group.Wait(), p.close())

@@ -7,14 +7,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	stdlog "log"
 	"net"
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/sirupsen/logrus"
 
 	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/config"
@@ -95,10 +98,19 @@ func (p *plane) serveHTTP(ctx context.Context) error {
 }
 
 func (p *plane) listen(server *http.Server, listener net.Listener) error {
+	server.ErrorLog = stdlog.New(connectionLog{p.log}, "", 0)
 	if p.cfg.HTTPTLS.Cert != "" {
 		return server.ServeTLS(listener, p.cfg.HTTPTLS.Cert, p.cfg.HTTPTLS.Key)
 	}
 	return server.Serve(listener)
+}
+
+// connectionLog takes what net/http says of connections, such as of a client that does not trust our certificate.
+type connectionLog struct{ log logrus.FieldLogger }
+
+func (l connectionLog) Write(text []byte) (int, error) {
+	l.log.WithField("reason", strings.TrimSpace(string(text))).Debug("http connection failed")
+	return len(text), nil
 }
 
 func (p *plane) apiConfig() api.Config {

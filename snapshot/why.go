@@ -100,7 +100,7 @@ func (x *explainer) done() Explanation {
 
 func (x *explainer) peer(name string) {
 	x.judge("peer", use(x.r, x.v.states, name).Reason, "peer "+name+" is established",
-		fmt.Sprintf("isthmus peering generate-token -name %s, or isthmus peering establish -name %s", name, name))
+		fmt.Sprintf("isthmus peering generate-token --name %s, or isthmus peering establish --name %s", name, name))
 }
 
 // upstream explains the way from the caller's sidecar to where it dials.

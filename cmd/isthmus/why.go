@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -53,7 +54,11 @@ var marks = map[snapshot.Verdict][2]string{
 }
 
 func explain(w io.Writer, call string, x snapshot.Explanation) {
-	fmt.Fprintf(w, "%s: %s\n", call, verdict(w, x.Allowed))
+	half := ""
+	if x.Allowed && slices.ContainsFunc(x.Steps, func(s snapshot.Step) bool { return s.Verdict == snapshot.Unknown }) {
+		half = " on this side; the other side decides too"
+	}
+	fmt.Fprintf(w, "%s: %s%s\n", call, verdict(w, x.Allowed), half)
 	for _, step := range x.Steps {
 		mark := marks[step.Verdict]
 		fmt.Fprintf(w, " %s %s: %s\n", colour(w, mark[1], mark[0]), step.Check, step.Reason)

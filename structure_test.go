@@ -39,6 +39,7 @@ var mayImport = map[string][]string{
 	// Test support: shows what a set means, in words and to a real Envoy.
 	"xds/envoy/envoytest": {"xds/envoy"},
 	"api":                 {"config", "snapshot", "sni"},
+	"api/dns":             {"config", "snapshot"},
 	"cmd/isthmus":         {"*"},
 	"cmd/isthmus/demo":    {"*"},
 	"e2e":                 {},
@@ -57,6 +58,7 @@ var fences = map[string][]string{
 	"github.com/hashicorp/hcl":                        {"config"},
 	"github.com/hashicorp/go-immutable-radix":         {"snapshot"},
 	"github.com/spf13/cobra":                          {"cmd/isthmus"},
+	"github.com/miekg/dns":                            {"api/dns"},
 	"github.com/prometheus/client_golang/prometheus/": {"api", "cmd/isthmus"},
 }
 

@@ -80,6 +80,8 @@ func Options() []Option {
 		Option{Name: "peering_advertise", Usage: "host:port,… that peering tokens carry (default: peering_addr)"}.list(
 			func(s *Server) *[]string { return &s.PeeringAdvertise }, CheckHostPort),
 		Option{Name: "metrics_addr", Usage: "ip:port of the metrics (default: at http_addr)"}.listen(func(s *Server) *string { return &s.MetricsAddr }),
+		Option{Name: "dns_addr", Usage: "ip:port of DNS, over UDP and TCP: whoever reaches it finds services without a token (default: none)"}.listen(
+			func(s *Server) *string { return &s.DNSAddr }),
 		Option{Name: "http_tls_cert", Usage: "file of the HTTP API's certificate chain"}.of(func(s *Server) *string { return &s.HTTPTLS.Cert }),
 		Option{Name: "http_tls_key", Usage: "file of its key"}.of(func(s *Server) *string { return &s.HTTPTLS.Key }),
 		Option{Name: "xds_tls_cert", Usage: "file of xDS's certificate chain (default: one of our own CA)"}.of(func(s *Server) *string { return &s.XDSTLS.Cert }),

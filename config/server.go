@@ -26,6 +26,7 @@ type Server struct {
 	PeeringAddr            string // embedded only
 	PeeringAdvertise       []string
 	MetricsAddr            string  // empty: metrics are at HTTPAddr
+	DNSAddr                string  // empty: no DNS
 	HTTPTLS, XDSTLS        KeyPair // XDSTLS empty: a certificate of our own CA
 	HTTPOpen               bool
 	LogLevel, LogFormat    string
@@ -159,7 +160,7 @@ func (v *serverCheck) addresses(s Server) {
 		}
 	}
 	listeners := []struct{ option, address string }{
-		{"http_addr", s.HTTPAddr}, {"metrics_addr", s.MetricsAddr}, {"xds_addr", s.XDSAddr}, {"peering_addr", s.PeeringAddr},
+		{"http_addr", s.HTTPAddr}, {"metrics_addr", s.MetricsAddr}, {"xds_addr", s.XDSAddr}, {"peering_addr", s.PeeringAddr}, {"dns_addr", s.DNSAddr},
 	}
 	taken := map[string]string{}
 	for i, own := range listeners {

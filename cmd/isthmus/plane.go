@@ -47,7 +47,10 @@ type plane struct {
 }
 
 // listeners are open before anything runs, so that an address in use ends the start with its name.
-type listeners struct{ http, xds, peering, metrics net.Listener }
+type listeners struct {
+	http, xds, peering, metrics, dns net.Listener
+	dnsPackets                       net.PacketConn
+}
 
 // newPlane opens everything that can fail. Nothing runs yet. held are the sockets of the plane before this one; nil for
 // a plane that none follows.
@@ -55,7 +58,7 @@ func newPlane(ctx context.Context, cfg config.Server, log *logrus.Logger, held s
 	p := &plane{cfg: cfg, log: log, registry: prometheus.NewRegistry(), synced: make(chan struct{}), restored: make(chan struct{}), deaf: make(chan struct{}), sockets: held}
 	p.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, step := range []func(context.Context) error{
-		p.openListeners, p.openStore, p.openSelf, p.openAuthority, p.openPeering, p.openHealth, p.openXDS,
+		p.openListeners, p.openDNS, p.openStore, p.openSelf, p.openAuthority, p.openPeering, p.openHealth, p.openXDS,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(err, p.close())
@@ -71,6 +74,7 @@ func (p *plane) openListeners(ctx context.Context) error {
 	}{
 		{&p.listeners.http, "http", p.cfg.HTTPAddr}, {&p.listeners.xds, "xds", p.cfg.XDSAddr},
 		{&p.listeners.peering, "peering", p.cfg.PeeringAddr}, {&p.listeners.metrics, "metrics", p.cfg.MetricsAddr},
+		{&p.listeners.dns, "dns", p.cfg.DNSAddr},
 	} {
 		if l.addr == "" {
 			continue
@@ -91,8 +95,8 @@ func (p *plane) openStore(context.Context) (err error) {
 
 // close ends what newPlane opened, also when that was not all.
 func (p *plane) close() error {
-	errs := []error{}
-	for _, l := range []net.Listener{p.listeners.http, p.listeners.xds, p.listeners.peering, p.listeners.metrics} {
+	errs := []error{p.closeDNS()}
+	for _, l := range []net.Listener{p.listeners.http, p.listeners.xds, p.listeners.peering, p.listeners.metrics, p.listeners.dns} {
 		if l != nil {
 			if err := l.Close(); !errors.Is(err, net.ErrClosed) {
 				errs = append(errs, err)
@@ -142,7 +146,7 @@ func (p *plane) writeSelf(ctx context.Context, cfg config.Server) error {
 // ownAddresses are those that no peer may make us dial.
 func (p *plane) ownAddresses() []netip.AddrPort {
 	var own []netip.AddrPort
-	for _, l := range []net.Listener{p.listeners.http, p.listeners.xds, p.listeners.peering, p.listeners.metrics} {
+	for _, l := range []net.Listener{p.listeners.http, p.listeners.xds, p.listeners.peering, p.listeners.metrics, p.listeners.dns} {
 		if l != nil {
 			own = append(own, l.Addr().(*net.TCPAddr).AddrPort())
 		}
@@ -274,6 +278,7 @@ func (p *plane) Run(ctx context.Context, read func() (config.Server, error)) err
 	group.Go(func() error { return p.servePeering() })
 	group.Go(func() error { return p.serveXDS(ctx) })
 	group.Go(func() error { return p.serveHTTP(ctx) })
+	group.Go(func() error { return p.serveDNS(ctx) })
 	group.Go(func() error { return p.untilRestored(ctx) })
 	self := p.store.World().Cluster()
 	p.log.WithFields(logrus.Fields{

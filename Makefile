@@ -23,13 +23,19 @@ consul: ## build Consul 1.15.3 and 1.13.9 into the user's cache, for the tests
 demo: build envoy ## two clusters, four Envoys, one peered TCP service, on this machine
 	./bin/isthmus demo
 
-test: lint unit e2e ## everything that CI runs: lint, unit tests with the race detector, e2e on real Envoys
+test: lint unit e2e e2e-envoys ## everything that CI runs: lint, unit tests with the race detector, e2e on real Envoys
 
 unit: envoy ## unit, golden and property tests, with the race detector
 	@set -o pipefail; $(GO) test -race -timeout 20m -json $$($(GO) list ./... | grep -v /e2e) | $(GO) run ./internal/testcount
 
 e2e: build envoy consul ## black-box tests on real Envoys; in network namespaces when root
 	@set -o pipefail; $(GO) test -count=1 -timeout 40m -json ./e2e/... | $(GO) run ./internal/testcount
+
+OTHER_ENVOYS ?= 1.37.0 1.38.3 1.39.3
+e2e-envoys: build ## promises a to e on the other versions of Envoy that are supported
+	@set -eo pipefail; for version in $(OTHER_ENVOYS); do envoy=$$(e2e/get-envoy.sh $$version); echo "== Envoy $$version"; \
+	  ISTHMUS_ENVOY=$$envoy $(GO) test -count=1 -timeout 10m -json -run 'TestPromise(AReachable|BUnexported|CIntentions|DNothingBeforeYes|EClosedAtTheGateway)$$' ./e2e \
+	  | $(GO) run ./internal/testcount; done
 
 golden: ## rewrite the expected parts of golden cases; read the diff before you commit it
 	UPDATE_GOLDEN=1 $(GO) test ./config/... ./snapshot/... ./gateway/... ./sidecar/... ./api/... ./cmd/...
@@ -48,4 +54,4 @@ bench: ## the numbers of docs/numbers.md: ratios against anchors measured in the
 	$(GO) test -run '^$$' -bench ThousandProxies -benchtime 1x -timeout 30m ./xds
 	$(GO) test -run '^$$' -bench OneMoreExport -benchtime 1x -timeout 30m ./cmd/isthmus
 
-.PHONY: help build envoy consul demo test unit e2e golden lint fuzz bench
+.PHONY: help build envoy consul demo test unit e2e e2e-envoys golden lint fuzz bench

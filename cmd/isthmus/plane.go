@@ -210,7 +210,7 @@ func (p *plane) openPeering(context.Context) error {
 		Store: p.store, Publisher: p.store.Publisher(), Advertise: advertise, Log: p.log,
 		TLS:            &tls.Config{GetCertificate: certificate, MinVersion: tls.VersionTLS12},
 		Roots:          func() []string { roots, _ := p.authority.Bundle(); return roots },
-		AllowPlaintext: p.cfg.AllowPlaintextPeers,
+		AllowPlaintext: p.cfg.AllowPlaintextPeers, Registerer: p.registry,
 	})
 	return err
 }

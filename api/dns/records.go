@@ -33,6 +33,9 @@ func fill(reply *dns.Msg, w *snapshot.World, question dns.Question) bool {
 		if ok {
 			a.address(question.Name, address)
 		}
+		if ok && len(reply.Answer) == 0 {
+			reply.Extra = append(reply.Extra, record(question.Name, address))
+		}
 		return ok
 	case kindNode:
 		host := node(w, n)

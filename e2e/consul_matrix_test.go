@@ -47,7 +47,7 @@ func matrix(l *lab.Lab, acceptor, dialer, isthmus, consul *side, isthmusMode, co
 	l.Step("consul exports", func() { exchange(consul, isthmus) })
 	took("exchanged")
 
-	if dialect := isthmus.dialect(consul); dialect != consul.speaks() {
+	if dialect := isthmus.status(consul).Dialect; dialect != consul.speaks() {
 		l.T.Errorf("%s says that %s speaks dialect %s", isthmus.name, consul.name, dialect)
 	}
 	held, since := []*lab.Held{isthmus.hold(), consul.hold()}, time.Now()

@@ -156,21 +156,25 @@ func (s *side) roots(peer *side) int {
 	return len(answer.PeerCAPems)
 }
 
-// dialect returns which dialect an isthmus says that its peer speaks.
-func (s *side) dialect(peer *side) string {
+// peerStatus is what an isthmus's own status says of a peer.
+type peerStatus struct {
+	Name, Dialect string
+	Plaintext     bool
+}
+
+func (s *side) status(peer *side) peerStatus {
 	s.T.Helper()
-	var status struct {
-		Peers []struct{ Name, Dialect string }
-	}
+	var status struct{ Peers []peerStatus }
 	if err := s.JSON("/isthmus/v1/status", &status); err != nil {
 		s.T.Fatal(err)
 	}
 	for _, p := range status.Peers {
 		if p.Name == peer.name {
-			return p.Dialect
+			return p
 		}
 	}
-	return "none"
+	s.T.Fatalf("%s knows no peer %s", s.name, peer.name)
+	return peerStatus{}
 }
 
 // speaks returns the dialect of a Consul: that of 1.14 is spoken from then on.

@@ -30,7 +30,7 @@ func TestConsulUpgrade(t *testing.T) {
 			consul.export(isthmus.name) // of the old entry the new version reads no consumers
 			active(isthmus, consul)
 			l.Eventually(isthmus.name+" knows the new dialect", func() error {
-				if dialect := isthmus.dialect(consul); dialect != consul.speaks() {
+				if dialect := isthmus.status(consul).Dialect; dialect != consul.speaks() {
 					return fmt.Errorf("it says %s", dialect)
 				}
 				return nil
@@ -41,9 +41,15 @@ func TestConsulUpgrade(t *testing.T) {
 			consul.export()
 			l.Eventually(consul.name+" imports nothing", not(consul.imports(isthmus), "it has instances"))
 			l.Eventually(isthmus.name+" imports nothing", not(isthmus.imports(consul), "it has instances"))
+			if dials == "isthmus" {
+				peerSides(acceptor, dialer) // with a token of the new version, for its TLS port
+			}
 			isthmus.process().Kill()
 			isthmus.Start()
 			active(isthmus, consul)
+			if isthmus.status(consul).Plaintext {
+				t.Error("the peer is dialled without TLS")
+			}
 			isthmus.export(consul.name)
 			l.Eventually(consul.name+" imports again", consul.imports(isthmus))
 			took("restarted")

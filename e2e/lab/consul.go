@@ -60,6 +60,8 @@ func (c *Consul) Upgrade(version string) {
 	c.configure()
 	c.Start()
 	c.CLI("snapshot", "restore", snapshot)
+	c.Server.Kill() // what it holds in memory is of the empty state, and its own row in the catalog is the old version's
+	c.Start()
 }
 
 func (c *Consul) data() string { return c.Lab.Path(c.Name + "-consul") }

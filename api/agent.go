@@ -11,14 +11,14 @@ import (
 
 func (s *server) agentRoutes() []route {
 	return []route{
-		{method: "GET", pattern: "/v1/agent/self", access: read, do: s.agentSelf},
+		{method: "GET", pattern: "/v1/agent/self", access: starts, do: s.agentSelf},
 		{method: "GET", pattern: "/v1/agent/metrics", access: scrape, do: s.agentMetrics},
 		{method: "GET", pattern: "/v1/agent/version", access: read, do: func(*call) (any, error) {
 			return map[string]string{"SHA": "", "HumanVersion": s.Server.Version, "FIPS": ""}, nil
 		}},
 		{method: "GET", pattern: "/v1/status/leader", access: read, do: func(*call) (any, error) { return s.raftAddress(), nil }},
 		{method: "GET", pattern: "/v1/status/peers", access: read, do: func(*call) (any, error) { return []string{s.raftAddress()}, nil }},
-		{method: "GET", pattern: "/v1/acl/token/self", access: read, do: tokenSelf},
+		{method: "GET", pattern: "/v1/acl/token/self", access: starts, do: tokenSelf},
 	}
 }
 

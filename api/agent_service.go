@@ -14,8 +14,8 @@ import (
 
 func (s *server) agentServiceRoutes() []route {
 	return []route{
-		{method: "GET", pattern: "/v1/agent/services", access: read, do: agentServices},
-		{method: "GET", pattern: "/v1/agent/service/{id}", access: read, do: s.agentService},
+		{method: "GET", pattern: "/v1/agent/services", access: starts, do: agentServices},
+		{method: "GET", pattern: "/v1/agent/service/{id}", access: starts, do: s.agentService},
 		{method: "PUT", pattern: "/v1/agent/service/register", access: operate, do: s.registerService},
 		{method: "PUT", pattern: "/v1/agent/service/deregister/{id}", access: operate, do: s.deregisterService},
 		{method: "PUT", pattern: "/v1/agent/service/maintenance/{id}", access: operate, do: s.serviceMaintenance},
@@ -47,6 +47,9 @@ func agentServices(c *call) (any, error) {
 	}
 	services := map[string]serviceJSON{}
 	for _, i := range c.world.OnNode(c.world.Cluster().NodeName) {
+		if !c.shows(i) {
+			continue
+		}
 		shape := agentShape(c.world, i)
 		keep, err := f.keep(shape)
 		if err != nil {
@@ -65,6 +68,9 @@ func (s *server) agentService(c *call) (any, error) {
 		return nil, err
 	}
 	id := c.PathValue("id")
+	if i := local(c.world, id); i != nil && !c.shows(i) {
+		return nil, refuse(http.StatusForbidden, "denied", "Permission denied: this token is proxy %s's", c.who.Proxy)
+	}
 	_, wait, err := waitParams(c)
 	if err != nil {
 		return nil, err

@@ -18,6 +18,9 @@ const (
 	everybody access = iota
 	// scrape is for metrics, and for whoever may read.
 	scrape
+	// starts is for what Consul's command asks with a proxy's token, to write that proxy's bootstrap, and for who may read.
+	// A proxy is shown itself only.
+	starts
 	// read is for what holds no secret: readers, operators and this machine.
 	read
 	// operate is for operators: writes, tokens, leaves, backups.
@@ -26,7 +29,7 @@ const (
 
 // String names who may, in one word.
 func (a access) String() string {
-	return [...]string{everybody: "anybody", scrape: "metrics", read: "read", operate: "operator"}[a]
+	return [...]string{everybody: "anybody", scrape: "metrics", starts: "proxy", read: "read", operate: "operator"}[a]
 }
 
 // authenticate returns who sent a request. Without a token that is nobody, with RoleNone; a token that is not known is
@@ -59,6 +62,8 @@ func (s *server) authorize(c *call, needed access) error {
 		allowed = true
 	case scrape:
 		allowed = role == snapshot.RoleOperator || role == snapshot.RoleRead || role == snapshot.RoleMetrics
+	case starts:
+		allowed = role == snapshot.RoleOperator || role == snapshot.RoleRead || role == snapshot.RoleProxy
 	case read:
 		allowed = role == snapshot.RoleOperator || role == snapshot.RoleRead
 	case operate:
@@ -74,11 +79,16 @@ func (s *server) authorize(c *call, needed access) error {
 	return denied(c, needed, distrust)
 }
 
+// shows tells whether the caller may see an instance among what starts proxies.
+func (c *call) shows(i *snapshot.Instance) bool {
+	return c.who.Role != snapshot.RoleProxy || i.ProxyID(c.world.Cluster().NodeName) == c.who.Proxy
+}
+
 // denied says who may, and how to become that.
 func denied(c *call, needed access, distrust string) error {
 	p := refuse(http.StatusForbidden, "denied", "Permission denied: %s %s needs %s", c.Method, c.URL.Path, map[access]string{
-		scrape: "a token of role metrics, read or operator",
-		read:   "a token of role read or operator", operate: "an operator token",
+		scrape: "a token of role metrics, read or operator", starts: "a token of role proxy, read or operator",
+		read: "a token of role read or operator", operate: "an operator token",
 	}[needed])
 	if c.who.Role != snapshot.RoleNone {
 		p.Text += ", and this one has role " + string(c.who.Role)

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -25,6 +26,8 @@ func TestAccess(t *testing.T) {
 		{"GET", "/healthz", []string{"operator", "bearer", "read", "metrics", "proxy", "local", "remote"}},
 		{"GET", "/isthmus/v1/whoami", []string{"operator", "bearer", "read", "metrics", "proxy", "local", "remote"}},
 		{"GET", "/metrics", []string{"operator", "bearer", "read", "metrics", "local"}},
+		{"GET", "/v1/agent/self", []string{"operator", "bearer", "read", "proxy", "local"}},
+		{"GET", "/v1/agent/services", []string{"operator", "bearer", "read", "proxy", "local"}},
 		{"GET", "/v1/catalog/services", []string{"operator", "bearer", "read", "local"}},
 		{"GET", "/isthmus/v1/status", []string{"operator", "bearer", "read", "local"}},
 		{"GET", "/isthmus/v1/bootstrap-info", []string{"operator", "bearer", "read", "local"}},
@@ -42,6 +45,28 @@ func TestAccess(t *testing.T) {
 			if a := l.ask(test.method, test.path, "", headers...); a.status != want {
 				t.Errorf("%s %s as %s: status %d: want %d: %s", test.method, test.path, name, a.status, want, a.text)
 			}
+		}
+	}
+}
+
+// A proxy's token shows that proxy, which is what Consul's command needs for its bootstrap, and nobody else.
+func TestProxySeesItself(t *testing.T) {
+	l := newLab(t)
+	register := func(body string) {
+		t.Helper()
+		if a := l.ask("PUT", "/v1/agent/service/register", body); a.status != http.StatusOK {
+			t.Fatal(a.text)
+		}
+	}
+	register(`{"Name": "web", "Port": 80, "Connect": {"SidecarService": {"Port": 21000}}}`)
+	register(`{"Name": "db", "Port": 81, "Connect": {"SidecarService": {"Port": 21001}}}`)
+	l.token = proxyToken
+	if a := l.ask("GET", "/v1/agent/services", ""); a.status != http.StatusOK || !strings.Contains(a.text, "web-sidecar-proxy") || strings.Contains(a.text, "db") {
+		t.Errorf("services: %d %s", a.status, a.text)
+	}
+	for id, want := range map[string]int{"web-sidecar-proxy": http.StatusOK, "db-sidecar-proxy": http.StatusForbidden, "web": http.StatusForbidden} {
+		if a := l.ask("GET", "/v1/agent/service/"+id, ""); a.status != want {
+			t.Errorf("%s: %d, want %d: %s", id, a.status, want, a.text)
 		}
 	}
 }

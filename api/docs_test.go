@@ -33,8 +33,8 @@ Generated from the code by ` + "`UPDATE_GOLDEN=1 go test ./api -run TestDocument
 its statuses, headers and blocking queries (?index, ?wait, ?filter, ?pretty); those under /isthmus/v1 are ours. An error is plain
 text, or with ` + "`Accept: application/problem+json`" + ` a document with code, object, field and hint.
 
-Who may: **anybody**; **metrics**: a token of role metrics, read or operator, or whoever is on this machine; **read**: a token of
-role read or operator, or whoever is on this machine; **operator**: an operator token, or with --http-open whoever is on this machine.
+Who may: **anybody**; **metrics**: a token of role metrics, read or operator, or whoever is on this machine; **proxy**: as read, and a
+proxy's token, which is shown that proxy only; **read**: a token of role read or operator, or whoever is on this machine; **operator**: an operator token, or with --http-open whoever is on this machine.
 "On this machine" is a loopback address under a loopback name: not a browser on behalf of a page, not a proxy on behalf of others.
 
 ## Served

@@ -54,4 +54,7 @@ bench: ## the numbers of docs/numbers.md: ratios against anchors measured in the
 	$(GO) test -run '^$$' -bench ThousandProxies -benchtime 1x -timeout 30m ./xds
 	$(GO) test -run '^$$' -bench OneMoreExport -benchtime 1x -timeout 30m ./cmd/isthmus
 
-.PHONY: help build envoy consul demo test unit e2e e2e-envoys golden lint fuzz bench
+bench-peering: consul ## the two peering numbers, beside Consul in the same run
+	$(GO) test -run '^$$' -bench BenchmarkPeering -benchtime 1x -timeout 30m ./cmd/isthmus
+
+.PHONY: help build envoy consul demo test unit e2e e2e-envoys golden lint fuzz bench bench-peering

@@ -108,12 +108,24 @@ func startBench(b *testing.B, name string) *benchServer {
 		_ = s.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
 		_ = s.cmd.Wait()                          // how it ended does not matter
 	})
+	s.ready(b, name, "/readyz")
+	token, err := os.ReadFile(data + "/operator.token")
+	if err != nil {
+		b.Fatal(err)
+	}
+	s.token = strings.TrimSpace(string(token))
+	return s
+}
+
+// ready waits until the server answers a path with 200.
+func (s *benchServer) ready(b *testing.B, name, path string) {
+	b.Helper()
 	deadline, tick := time.After(patience), time.NewTicker(20*time.Millisecond)
 	defer tick.Stop()
 	for {
-		response, err := http.Get("http://" + s.http + "/readyz")
+		response, err := http.Get("http://" + s.http + path)
 		if err == nil && errors.Join(response.Body.Close()) == nil && response.StatusCode == http.StatusOK {
-			break
+			return
 		}
 		select {
 		case <-deadline:
@@ -121,12 +133,6 @@ func startBench(b *testing.B, name string) *benchServer {
 		case <-tick.C:
 		}
 	}
-	token, err := os.ReadFile(data + "/operator.token")
-	if err != nil {
-		b.Fatal(err)
-	}
-	s.token = strings.TrimSpace(string(token))
-	return s
 }
 
 // call sends a request that must succeed and decodes its answer into out, unless that is nil.

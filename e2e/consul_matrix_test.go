@@ -163,11 +163,7 @@ func exchange(exporter, importer *side) {
 func TestConsulCallerThatKeptTrying(t *testing.T) {
 	l := lab.New(t)
 	isthmus, consul := isthmusSide(l, "alpha"), consulSide(l, "beta", lab.Consul115)
-	consul.mustWrite(`
-Kind     = "service-defaults"
-Name     = "beta"
-Protocol = "tcp"
-UpstreamConfig { Overrides = [ { Name = "alpha", Peer = "alpha", PassiveHealthCheck { EnforcingConsecutive5xx = 0 } } ] }`)
+	consul.mustWrite(forgiving(consul.name, isthmus.name))
 	isthmus.mesh(consul.name, "remote")
 	consul.mesh(isthmus.name, "remote")
 	peerSides(isthmus, consul)

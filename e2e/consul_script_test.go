@@ -158,6 +158,7 @@ func (s *script) call() {
 	s.within(brief, "call without an intention", "answered", "refused", answered)
 	s.did("allow the peer's service", a.write(intention("alpha", "beta", "beta", "allow")))
 	s.saw(grant, "answered", "refused", answered)
+	s.patient()
 	s.did("deny all of the peer", a.write(intention("alpha", "*", "beta", "deny")))
 	s.saw("call when all of the peer is denied", "refused", "answered", silent)
 	s.did("allow all of the peer", a.write(intention("alpha", "*", "beta", "allow")))
@@ -173,6 +174,23 @@ func (s *script) call() {
 	s.saw("call after the un-export", "refused", "answered", silent)
 	s.did("export again", a.write(exports("alpha", "beta")))
 	s.saw("call after that", "answered", "refused", answered)
+}
+
+// patient has the importer's sidecar forgive failures, which the script from here on makes many of on purpose: a Consul's
+// leaves an endpoint alone for longer each time.
+func (s *script) patient() {
+	if s.b.consul != nil {
+		s.b.mustWrite(forgiving("beta", "alpha"))
+	}
+}
+
+// forgiving is the service-defaults entry with which a Consul's sidecar keeps trying an upstream at a peer of that name.
+func forgiving(service, upstream string) string {
+	return fmt.Sprintf(`
+Kind     = "service-defaults"
+Name     = %q
+Protocol = "tcp"
+UpstreamConfig { Overrides = [ { Name = %q, Peer = %q, PassiveHealthCheck { EnforcingConsecutive5xx = 0 } } ] }`, service, upstream, upstream)
 }
 
 func intention(service, source, peer, action string) string {

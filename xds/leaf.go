@@ -39,13 +39,18 @@ const (
 	leafRetryMax = time.Minute
 )
 
+// leafGrace is how long the first secrets of a stream wait for a first certificate, to go with it in one response.
+const leafGrace = 100 * time.Millisecond
+
 // A leafLane renews the certificate of one proxy. Its clock is the certificate's: no view and no restart of the server has
 // anything to do with it.
 type leafLane struct {
 	identity string // of the certificate that the proxy has
 	look     bool   // find out when the next one is due
 	force    bool   // the proxy asks for it again, whatever it has
+	alone    bool   // a response with others in it was rejected
 	asked    bool   // the source is at work
+	grace    time.Time
 	due      time.Time
 	ready    *Leaf
 	refused  string // version that the proxy rejected
@@ -58,7 +63,7 @@ type leafAnswer struct {
 	err      error
 }
 
-// renewLeaf asks for the next certificate when it is due and sends the one that came.
+// renewLeaf asks for the next certificate when it is due.
 func (st *stream) renewLeaf(ctx context.Context) {
 	l, sds := &st.leaf, &st.subs[secrets]
 	if _, state := st.lookup(secrets, envoy.LeafName); state != elsewhere || !sds.interested(envoy.LeafName) {
@@ -74,15 +79,26 @@ func (st *stream) renewLeaf(ctx context.Context) {
 		l.look, l.due = false, st.leafDue(sds)
 	}
 	switch {
-	case l.ready != nil:
-		st.sendLeaf(sds)
-	case l.due.IsZero() || l.asked:
+	case l.ready != nil || l.due.IsZero() || l.asked:
 	case st.clock.now.Before(l.due):
 		st.clock.at(l.due)
 	default:
 		l.asked, l.due = true, time.Time{}
+		if l.grace.IsZero() {
+			l.grace = st.clock.now.Add(leafGrace)
+		}
 		st.askLeaf(ctx, l.identity)
 	}
+}
+
+// leafSoon tells whether the first certificate of the proxy may come any moment.
+func (st *stream) leafSoon(sds *subscription) bool {
+	_, has := sds.have[envoy.LeafName]
+	if has || !st.leaf.asked || !st.clock.now.Before(st.leaf.grace) {
+		return false
+	}
+	st.clock.at(st.leaf.grace)
+	return true
 }
 
 func (st *stream) leafDue(sds *subscription) time.Time {
@@ -131,23 +147,29 @@ func (l *leafLane) plan(st *stream, at time.Time) {
 	}
 }
 
-// sendLeaf sends the certificate in a response of its own, so that its answer is about nothing else.
-func (st *stream) sendLeaf(sds *subscription) {
-	if sds.out != nil {
+// pushSecrets sends what changed. A certificate goes in a response of its own, so that its answer is about nothing else;
+// only the first goes with the others.
+func (st *stream) pushSecrets(sds *subscription) {
+	if !sds.open || sds.out != nil || st.leafSoon(sds) {
 		return
 	}
+	_, has := sds.have[envoy.LeafName]
 	leaf := st.leaf.ready
-	body, err := leafSecret(leaf)
-	st.leaf.ready, st.leaf.force = nil, false
-	if err != nil {
-		st.log.WithError(err).Error("certificate not encoded")
-		st.leaf.plan(st, st.clock.now)
+	if leaf == nil {
+		st.pushKind(sds)
 		return
 	}
-	st.send(sds, &response{
-		items: []item{{name: envoy.LeafName, version: leaf.Version, body: body}},
-		leaf:  &Leaf{Version: leaf.Version, RenewAt: leaf.RenewAt},
-	})
+	out := &response{leaf: &Leaf{Version: leaf.Version, RenewAt: leaf.RenewAt}}
+	if !has && !st.leaf.alone {
+		out.items, out.removed = st.collect(sds)
+	}
+	body, err := leafSecret(leaf)
+	if err != nil {
+		panic(err) // nothing in it can be wrong
+	}
+	st.leaf.ready, st.leaf.force = nil, false
+	out.items = append(out.items, item{name: envoy.LeafName, version: leaf.Version, body: body})
+	st.send(sds, out)
 }
 
 func leafSecret(leaf *Leaf) ([]byte, error) {
@@ -163,9 +185,16 @@ func leafSecret(leaf *Leaf) ([]byte, error) {
 	})
 }
 
-func (l *leafLane) acked(st *stream, leaf *Leaf) { l.plan(st, leaf.RenewAt) }
+func (l *leafLane) acked(st *stream, leaf *Leaf) {
+	l.alone = false
+	l.plan(st, leaf.RenewAt)
+}
 
-func (l *leafLane) rejected(st *stream, leaf *Leaf) {
-	l.refused = leaf.Version
+func (l *leafLane) rejected(st *stream, out *response) {
+	if len(out.items) > 1 {
+		l.look, l.alone = true, true
+		return
+	}
+	l.refused = out.leaf.Version
 	l.plan(st, st.clock.now)
 }

@@ -24,11 +24,16 @@ type issuer struct {
 	mu     sync.Mutex
 	root   string
 	fail   error
+	pause  time.Duration
 	issued int
 	cached map[string]Leaf
 }
 
 func (i *issuer) Leaf(_ context.Context, identity string) (Leaf, error) {
+	i.mu.Lock()
+	pause := i.pause
+	i.mu.Unlock()
+	<-time.After(pause)
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.fail != nil {
@@ -63,6 +68,12 @@ func (i *issuer) rotate(root string) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.root = root
+}
+
+func (i *issuer) slow(pause time.Duration) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.pause = pause
 }
 
 func (i *issuer) break_(err error) {
@@ -196,4 +207,62 @@ func TestLeafAskedAgain(t *testing.T) {
 			t.Errorf("%d certificates issued, want one", i.issued)
 		}
 	})
+}
+
+// with is a sidecar whose listener asks for the certificate and for a secret.
+func with(identity string) *envoy.Set {
+	set := sidecar("web", func(set *envoy.Set) {
+		set.Listeners[0] = listener("in", "1", chain("peer~east", "|sds:leaf|", "authz~east"))
+	})
+	set.LeafIdentity = identity
+	return set
+}
+
+// The first certificate goes with the secrets that were asked for with it, unless it takes its time.
+func TestFirstLeafGoesWithOthers(t *testing.T) {
+	withLeaves(t, func(t *testing.T, s *Server, i *issuer) {
+		s.SetEndpoints(cla("svc~db", "1"))
+		s.SetProxy(with("spiffe://td/web"))
+		c := newClient(t, s)
+		c.connect("web")
+		c.expect("CDS +app +out~db", "EDS +svc~db", "LDS +in +out~db", "SDS +authz~east +leaf")
+		c.disconnect()
+
+		i.slow(leafGrace + time.Second)
+		i.rotate("r2")
+		c = newClient(t, s)
+		c.connect("web")
+		c.expect("CDS +app +out~db", "EDS +svc~db", "LDS +in +out~db")
+		wait(leafGrace)
+		c.expect("SDS +authz~east")
+		wait(time.Second)
+		c.expect("SDS +leaf")
+		c.disconnect()
+	})
+}
+
+// When their response is rejected, each is tried alone.
+func TestFirstLeafRejectedWithOthers(t *testing.T) {
+	for _, culprit := range []string{"leaf", "authz~east"} {
+		withLeaves(t, func(t *testing.T, s *Server, i *issuer) {
+			s.SetProxy(with("spiffe://td/web"))
+			c := newClient(t, s)
+			c.reject = func(_ kind, name string, _ []byte) string { return map[string]string{culprit: "no"}[name] }
+			c.connect("web")
+			c.settle()
+			c.log = nil
+			wait(5 * time.Second)
+			c.settle()
+			if c.body["SDS leaf"] == nil == (culprit == "authz~east") {
+				t.Errorf("%s rejected: leaf %q", culprit, c.body["SDS leaf"])
+			}
+			if c.body["SDS authz~east"] == nil == (culprit == "leaf") {
+				t.Errorf("%s rejected: secret %q", culprit, c.body["SDS authz~east"])
+			}
+			c.log = nil
+			wait(leafLife / 4)
+			c.expect("")
+			c.disconnect()
+		})
+	}
 }

@@ -125,8 +125,8 @@ func chainPart(listener string, chain *envoy.Chain) part {
 	return part{name: listener, chain: chain.Name, hash: chain.Hash}
 }
 
-// pushListeners sends at most one listener: Envoy applies the good listeners of a response that it rejects, and does not
-// report them when it connects again, so a response must not hold several.
+// pushListeners sends what changed one by one: Envoy applies the good listeners of a response that it rejects, and does not
+// report them when it connects again. Only a proxy that has none yet gets all of them at once.
 func (st *stream) pushListeners() {
 	sub := &st.subs[listeners]
 	if !sub.open || sub.out != nil || !st.adoptEpochs() {
@@ -141,17 +141,14 @@ func (st *stream) pushListeners() {
 		return
 	}
 	if len(sub.dirty) > 0 {
-		waits := st.endpointsAwaited()
-		for _, k := range []kind{secrets, clusters, endpoints, extensions} {
-			waits = waits || st.subs[k].busy()
-		}
-		if !st.gates.urgent && !st.gates.listeners.passes(waits, &st.clock) {
+		if !st.listenersMayGo() {
 			return
 		}
-		if waits {
-			clear(st.gates.awaited) // patience is over
+		most := 1
+		if len(sub.have) == 0 {
+			most = len(sub.dirty)
 		}
-		if st.sendDirtyListener(sub) {
+		if st.sendDirtyListeners(sub, most) {
 			return
 		}
 	}
@@ -161,6 +158,22 @@ func (st *stream) pushListeners() {
 		return
 	}
 	st.tryListener(sub)
+}
+
+// listenersMayGo tells whether what listeners refer to is there, or was waited for long enough. The first ones need only
+// clusters that are ready: the proxy cannot have asked for a secret of theirs yet.
+func (st *stream) listenersMayGo() bool {
+	waits := st.endpointsAwaited() || st.subs[clusters].busy() || st.subs[endpoints].busy()
+	if len(st.subs[listeners].have) > 0 {
+		waits = waits || st.subs[secrets].busy() || st.subs[extensions].busy()
+	}
+	if !st.gates.urgent && !st.gates.listeners.passes(waits, &st.clock) {
+		return false
+	}
+	if waits {
+		clear(st.gates.awaited)
+	}
+	return true
 }
 
 // sortOutListeners takes the names that are no listeners of this proxy out of the dirty ones. It returns those that the
@@ -186,9 +199,14 @@ func (st *stream) sortOutListeners(sub *subscription) (absent []string) {
 	return absent
 }
 
-// sendDirtyListener sends the first listener that differs from what the proxy has. It tells whether there was one.
-func (st *stream) sendDirtyListener(sub *subscription) bool {
+// sendDirtyListeners sends the first listeners that differ from what the proxy has, at most so many. It tells whether there
+// was one.
+func (st *stream) sendDirtyListeners(sub *subscription, most int) bool {
+	var changed []*composition
 	for _, name := range sorted(sub.dirty) {
+		if len(changed) == most {
+			break
+		}
 		force := sub.dirty[name]
 		delete(sub.dirty, name)
 		if !sub.interested(name) {
@@ -204,15 +222,21 @@ func (st *stream) sendDirtyListener(sub *subscription) bool {
 			st.settleDebts()
 			continue
 		}
-		st.sendListener(c, false)
-		return true
+		changed = append(changed, c)
 	}
-	return false
+	st.sendListeners(changed, false)
+	return len(changed) > 0
 }
 
-func (st *stream) sendListener(c *composition, trial bool) {
-	it := item{name: c.listener.Name, version: c.version, body: c.body()}
-	st.send(&st.subs[listeners], &response{items: []item{it}, listener: c, trial: trial})
+func (st *stream) sendListeners(list []*composition, trial bool) {
+	if len(list) == 0 {
+		return
+	}
+	out := &response{listeners: list, trial: trial}
+	for _, c := range list {
+		out.items = append(out.items, item{name: c.listener.Name, version: c.version, body: c.body()})
+	}
+	st.send(&st.subs[listeners], out)
 }
 
 // tryListener sends a listener with the next group of suspects, beyond what was acknowledged.
@@ -229,7 +253,7 @@ func (st *stream) tryListener(sub *subscription) {
 		}
 		c := st.compose(st.listener(name), trial)
 		if c != nil && c.version != sub.have[name] {
-			st.sendListener(c, true)
+			st.sendListeners([]*composition{c}, true)
 			return
 		}
 		sub.trials.passed() // nothing of it would differ
@@ -241,14 +265,14 @@ func (st *stream) listenerAcked(out *response) {
 	for _, name := range out.removed {
 		delete(st.inbound.acked, name)
 	}
-	if out.listener != nil {
-		name := out.listener.listener.Name
+	for _, c := range out.listeners {
+		name := c.listener.Name
 		delete(st.inbound.refused, name)
-		st.inbound.acked[name] = out.listener
+		st.inbound.acked[name] = c
 		maps.DeleteFunc(st.inbound.chains, func(key chainKey, _ struct{}) bool { return key.listener == name })
 		if out.trial {
 			st.subs[listeners].mark(name, false) // what was left out for the trial
 		}
-		st.settleDebts()
 	}
+	st.settleDebts()
 }

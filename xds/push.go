@@ -41,7 +41,8 @@ func (g *gate) passes(blocked bool, c *clock) bool {
 
 // push sends what may be sent now. What is new goes first what others refer to; what is gone goes in the reverse order.
 func (st *stream) push() {
-	for _, k := range []kind{secrets, clusters, endpoints, extensions} {
+	st.pushSecrets(&st.subs[secrets])
+	for _, k := range []kind{clusters, endpoints, extensions} {
 		st.pushKind(&st.subs[k])
 	}
 	st.pushListeners()
@@ -81,8 +82,6 @@ func (st *stream) collect(sub *subscription) (items []item, absent []string) {
 		it, state := st.lookup(sub.kind, name)
 		version, has := sub.have[name]
 		switch {
-		case state == elsewhere:
-			st.leaf.look, st.leaf.force = true, st.leaf.force || force
 		case state == missing && has:
 			sub.lose(name)
 		case state == missing && force:

@@ -52,7 +52,7 @@ func TestFirstConnect(t *testing.T) {
 		s.SetProxy(sidecar("web"))
 		c := newClient(t, s)
 		c.connect("web")
-		c.expect("CDS +app +out~db", "EDS +svc~db", "LDS +in", "SDS +authz~east", "LDS +out~db")
+		c.expect("CDS +app +out~db", "EDS +svc~db", "LDS +in +out~db", "SDS +authz~east")
 		c.disconnect()
 	})
 }

@@ -84,13 +84,19 @@ func (st *stream) blocked(sub *subscription, p part, trial map[part]bool) bool {
 // rejected takes a NACK. Its text is for people only: what was wrong is found by trying.
 func (st *stream) rejected(sub *subscription, out *response, text string) {
 	parts := st.suspects(sub, out)
+	if out.leaf != nil {
+		st.leaf.rejected(st, out)
+	}
 	rejection := Rejection{TypeURL: typeURLs[sub.kind], Text: clip(text), At: st.clock.now}
 	sub.counts.nack = st.describe(sub.kind, parts, rejection)
+	if len(parts) == 0 {
+		for _, it := range out.items[:min(len(out.items), 10)] {
+			sub.counts.nack.Suspects = append(sub.counts.nack.Suspects, it.name)
+		}
+	}
 	t := &sub.trials
 	t.due = st.clock.now.Add(trialPause)
 	switch {
-	case out.leaf != nil:
-		st.leaf.rejected(st, out.leaf)
 	case out.trial && len(parts) == 1:
 		t.passed()
 		one := rejection
@@ -117,12 +123,15 @@ func (st *stream) suspects(sub *subscription, out *response) []part {
 	if out.trial {
 		return sub.trials.current
 	}
-	if out.listener != nil {
-		return st.differing(sub, out.listener)
+	if len(out.listeners) > 1 {
+		return nil // each goes again alone, which shows the bad ones
+	}
+	if len(out.listeners) == 1 {
+		return st.differing(sub, out.listeners[0])
 	}
 	var parts []part
 	for _, it := range out.items {
-		if sub.have[it.name] != it.version {
+		if sub.have[it.name] != it.version && (out.leaf == nil || it.name != envoy.LeafName) {
 			parts = append(parts, it.part())
 		}
 	}
@@ -155,7 +164,7 @@ func (st *stream) doubt(sub *subscription, out *response) {
 	}
 	for _, it := range out.items {
 		_, has := sub.have[it.name]
-		if out.leaf != nil || has && sub.kind == listeners {
+		if has && sub.kind == listeners || out.leaf != nil && it.name == envoy.LeafName {
 			continue // it came alone: the proxy has what it had
 		}
 		sub.holds(it.name, unknown)
@@ -166,9 +175,11 @@ func (st *stream) doubt(sub *subscription, out *response) {
 			st.secretRejected(it)
 		}
 	}
-	if out.listener != nil {
-		st.inbound.refused[out.listener.listener.Name] = out.listener.version
-		sub.mark(out.listener.listener.Name, false) // once more, without the suspects
+	for _, c := range out.listeners {
+		if len(out.listeners) == 1 {
+			st.inbound.refused[c.listener.Name] = c.version
+		}
+		sub.mark(c.listener.Name, false) // once more: alone, or without the suspects
 	}
 }
 

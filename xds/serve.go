@@ -32,6 +32,7 @@ func (s *Server) options(config *tls.Config) []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.Creds(credentials.NewTLS(config)),
 		grpc.WaitForHandlers(true),
+		grpc.ReadBufferSize(8 << 10), // of each connection, for good; requests are short
 		grpc.MaxRecvMsgSize(s.config.Limits.MessageBytes),
 		grpc.MaxConcurrentStreams(4), // of one connection: an Envoy needs one
 		grpc.MaxHeaderListSize(16 << 10),

@@ -233,8 +233,8 @@ func (st *stream) step(ctx context.Context) error {
 	if st.set != nil && st.synced && !st.gone {
 		st.judgeReported()
 		st.settleRevocations()
-		st.push()
 		st.renewLeaf(ctx)
+		st.push()
 	}
 	for k := range st.subs {
 		if out := st.subs[k].out; out != nil {

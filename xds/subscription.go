@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/logkey"
+	"github.com/isthmus-mesh/isthmus/xds/envoy"
 )
 
 // anything is the name of everything.
@@ -35,13 +36,13 @@ type subscription struct {
 
 // A response is what was sent and not acknowledged yet.
 type response struct {
-	nonce    string
-	sent     time.Time
-	items    []item // without bodies
-	removed  []string
-	trial    bool         // carries suspects: what it brings beyond what was acknowledged is tried alone
-	listener *composition // of the one listener in it
-	leaf     *Leaf        // without its key
+	nonce     string
+	sent      time.Time
+	items     []item // without bodies
+	removed   []string
+	trial     bool           // carries suspects: what it brings beyond what was acknowledged is tried alone
+	listeners []*composition // one, but for the first response
+	leaf      *Leaf          // without its key
 }
 
 // interested tells whether the proxy asked for name.
@@ -166,6 +167,9 @@ func (st *stream) subscribe(sub *subscription, name string, force bool) {
 		}
 		sub.names[name] = struct{}{}
 		sub.mark(name, force)
+		if sub.kind == secrets && name == envoy.LeafName {
+			st.leaf.look, st.leaf.force = true, st.leaf.force || force
+		}
 		return
 	}
 	if !sub.kind.wildcards() {
@@ -225,11 +229,12 @@ func (st *stream) acknowledged(sub *subscription, out *response) {
 		for _, it := range out.items {
 			delete(st.gates.awaited, it.name)
 		}
-	case out.leaf != nil:
-		st.leaf.acked(st, out.leaf)
 	case sub.kind == secrets:
 		for _, it := range out.items {
 			st.secretAcked(it)
+		}
+		if out.leaf != nil {
+			st.leaf.acked(st, out.leaf)
 		}
 	}
 }

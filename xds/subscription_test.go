@@ -37,7 +37,7 @@ func TestNothingWithoutView(t *testing.T) {
 		}
 		s.SetEndpoints(cla("svc~db", "1"))
 		s.SetProxy(sidecar("web"))
-		c.expect("CDS +app +out~db", "EDS +svc~db", "LDS +in", "SDS +authz~east", "LDS +out~db")
+		c.expect("CDS +app +out~db", "EDS +svc~db", "LDS +in +out~db", "SDS +authz~east")
 		s.RemoveProxy("web")
 		s.SetEndpoints(cla("svc~db", "2"))
 		c.expect("")
@@ -112,7 +112,7 @@ func TestUnknownEndpointsAreHeld(t *testing.T) {
 		c.have[endpoints] = map[string]string{"svc~db": "1"}
 		c.ask0(endpoints, "svc~db")
 		c.connect("web")
-		c.expect("CDS +app +out~db", "LDS +in", "SDS +authz~east", "LDS +out~db")
+		c.expect("CDS +app +out~db", "LDS +in +out~db", "SDS +authz~east")
 		s.SetEndpoints(cla("svc~db", "1"))
 		c.expect("EDS +svc~db")
 		c.disconnect()

@@ -24,7 +24,7 @@ import (
 
 const (
 	benchChanges = 200
-	benchRounds  = 5               // of connecting
+	benchRounds  = 5                // of connecting
 	benchIdle    = 60 * time.Second // before memory is measured
 )
 

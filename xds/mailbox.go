@@ -9,9 +9,10 @@ import (
 // A mailbox takes what others want a stream to know. Nobody waits for the stream: what it did not take yet is replaced by
 // what is newer.
 type mailbox struct {
-	wake chan struct{} // holds one value while there is mail
-	mu   sync.Mutex
-	mail mail
+	wake  chan struct{} // holds one value while there is mail
+	mu    sync.Mutex
+	mail  mail
+	taken map[string]struct{} // endpoints of the last mail taken, to be used again
 }
 
 type mail struct {
@@ -52,10 +53,13 @@ func (b *mailbox) ring() {
 	}
 }
 
+// take returns what was put since the last time. Its endpoints are good until the next time.
 func (b *mailbox) take() mail {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	taken := b.mail
-	b.mail = mail{}
+	clear(b.taken)
+	b.mail = mail{endpoints: b.taken}
+	b.taken = taken.endpoints
 	return taken
 }

@@ -189,7 +189,7 @@ func (st *stream) send(sub *subscription, out *response) {
 			st.awaitEndpoints(it.resource.EndpointSet)
 		}
 	}
-	st.link.out <- message
+	st.write(message)
 }
 
 // shared returns the message that other streams send too, if it is all that out carries.

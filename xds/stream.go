@@ -28,7 +28,7 @@ type (
 )
 
 // A stream is one proxy's connection. Its handler owns all of it but the mailbox and the status, and never waits for the
-// network: one goroutine reads, another one writes.
+// network: other goroutines read and write.
 type stream struct {
 	server *Server
 	log    *logrus.Entry
@@ -61,12 +61,13 @@ type target struct {
 type link struct {
 	conn     grpcConn
 	requests chan *request
-	// out never blocks its sender: there is at most one response per kind that was not acknowledged, so not more unsent.
-	out    chan *emptypb.Empty
-	broken chan error // the reader's error, once
-	ending chan error // why others want the stream to end
-	done   chan struct{}
-	once   sync.Once
+	broken   chan error // the reader's error, once
+	ending   chan error // why others want the stream to end
+	done     chan struct{}
+	mu       sync.Mutex
+	// unsent is short: there is at most one response of each kind that was not acknowledged.
+	unsent  []*emptypb.Empty
+	writing bool // a goroutine sends what is unsent
 }
 
 // A clock collects when the stream must look at itself again.
@@ -91,7 +92,6 @@ func newStream(s *Server, conn grpcConn, log *logrus.Entry) *stream {
 		link: link{
 			conn:     conn,
 			requests: make(chan *request),
-			out:      make(chan *emptypb.Empty, kinds),
 			broken:   make(chan error, 1),
 			ending:   make(chan error, 1),
 			done:     make(chan struct{}),
@@ -107,7 +107,6 @@ func newStream(s *Server, conn grpcConn, log *logrus.Entry) *stream {
 	st.status.since = now
 	st.clock.expires = now.Add(s.config.MaxAge + rand.N(s.config.MaxAge/10+1))
 	s.running.Go(st.read)
-	s.running.Go(st.write)
 	return st
 }
 
@@ -115,7 +114,7 @@ func newStream(s *Server, conn grpcConn, log *logrus.Entry) *stream {
 func (st *stream) verbose() bool { return st.log.Logger.IsLevelEnabled(logrus.DebugLevel) }
 
 // stop lets the goroutines of the stream end. They do when the handler has returned.
-func (st *stream) stop() { st.link.once.Do(func() { close(st.link.done) }) }
+func (st *stream) stop() { close(st.link.done) }
 
 // end asks the handler to return err.
 func (st *stream) end(err error) {
@@ -147,15 +146,33 @@ func (st *stream) read() {
 	}
 }
 
-func (st *stream) write() {
+// write sends a message without waiting for it: by a goroutine that lives only as long as there is something to send, since
+// most streams are silent most of the time.
+func (st *stream) write(message *emptypb.Empty) {
+	l := &st.link
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.unsent = append(l.unsent, message)
+	if !l.writing {
+		l.writing = true
+		st.server.running.Go(st.flush)
+	}
+}
+
+func (st *stream) flush() {
+	l := &st.link
 	for {
-		select {
-		case message := <-st.link.out:
-			if st.link.conn.SendMsg(message) != nil {
-				return // the reader has met the same
-			}
-		case <-st.link.done:
+		l.mu.Lock()
+		if len(l.unsent) == 0 {
+			l.writing = false
+			l.mu.Unlock()
 			return
+		}
+		message := l.unsent[0]
+		l.unsent = append(l.unsent[:0], l.unsent[1:]...)
+		l.mu.Unlock()
+		if l.conn.SendMsg(message) != nil {
+			return // the reader has met the same; nothing more is sent
 		}
 	}
 }

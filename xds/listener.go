@@ -40,21 +40,21 @@ func (c *composition) find(name string) (composedChain, bool) {
 // seal sets the version: a hash of all but the epochs, then the epoch of each chain that has one, so that the proxy itself
 // can tell the epochs to a server that has never seen it: "9f86d081884c7d65.peer~east=3,peer~local=0".
 func (c *composition) seal() {
-	var hashed, epochs strings.Builder
-	hashed.WriteString(c.listener.ShellHash)
+	hashed, epochs := []byte(c.listener.ShellHash), []byte(nil)
 	for _, cc := range c.chains {
-		hashed.WriteString("\n" + cc.chain.Name + "\n" + cc.chain.Hash)
+		hashed = append(append(hashed, '\n'), cc.chain.Name...)
+		hashed = append(append(hashed, '\n'), cc.chain.Hash...)
 		if cc.chain.AuthzName == "" {
 			continue
 		}
 		separator := byte(',')
-		if epochs.Len() == 0 {
+		if len(epochs) == 0 {
 			separator = '.'
 		}
-		epochs.WriteByte(separator)
-		epochs.WriteString(cc.chain.Name + "=" + strconv.FormatUint(cc.epoch, 10))
+		epochs = append(append(epochs, separator), cc.chain.Name...)
+		epochs = strconv.AppendUint(append(epochs, '='), cc.epoch, 10)
 	}
-	c.version = envoy.Hash([]byte(hashed.String())) + epochs.String()
+	c.version = envoy.Hash(hashed) + string(epochs)
 }
 
 // parseEpochs reads the epochs back out of a version. Those of another form have none.
@@ -101,13 +101,13 @@ func (st *stream) compose(l *envoy.Listener, trial map[part]bool) *composition {
 		c.listener = acked.listener
 	}
 	for _, chain := range l.Chains {
-		old, served := acked.find(chain.Name)
-		if chain.AuthzName != "" && st.shut(l.Name, chain, served) {
+		if chain.AuthzName != "" && st.shut(l.Name, chain, acked) {
 			continue
 		}
 		cc := composedChain{chain, st.inbound.epochs[chainKey{l.Name, chain.Name}]}
 		p := chainPart(l.Name, chain)
 		if st.blocked(&st.subs[listeners], p, trial) || trial != nil && !trial[p] {
+			old, served := acked.find(chain.Name)
 			if !served || old.epoch != cc.epoch {
 				continue // an older epoch is what a revocation has to end
 			}

@@ -183,8 +183,9 @@ func (st *stream) leaveOut(secret string, r *revocation) {
 	st.gates.urgent = true
 }
 
-// shut tells whether a chain must not be served for the sake of the secret that it asks.
-func (st *stream) shut(listener string, chain *envoy.Chain, served bool) bool {
+// shut tells whether a chain must not be served for the sake of the secret that it asks. acked is what the proxy has of its
+// listener.
+func (st *stream) shut(listener string, chain *envoy.Chain, acked *composition) bool {
 	sds, secret := &st.subs[secrets], find(st.set.Secrets, chain.AuthzName)
 	if r := st.inbound.revoking[chain.AuthzName]; secret == nil || r != nil && r.failed {
 		return true
@@ -193,6 +194,7 @@ func (st *stream) shut(listener string, chain *envoy.Chain, served bool) bool {
 	if !has && st.blocked(sds, part{name: secret.Name, hash: secret.Version}, nil) {
 		return true // it would keep the listener waiting for what is never sent
 	}
+	_, served := acked.find(chain.Name)
 	if _, reported := st.inbound.chains[chainKey{listener, chain.Name}]; served || reported {
 		return false
 	}

@@ -15,22 +15,24 @@ import (
 
 // ApplyRequest asks for entries to be as they are written, all or none.
 type ApplyRequest struct {
-	Entries []json.RawMessage // each in Consul's shape, with Kind
-	Prune   bool              // delete every entry that Entries does not name
-	DryRun  bool              // change nothing, say what would be changed
+	Entries []json.RawMessage `json:"entries"`           // each in Consul's shape, with Kind
+	Prune   bool              `json:"prune,omitempty"`   // delete every entry that Entries does not name
+	DryRun  bool              `json:"dry_run,omitempty"` // change nothing, say what would be changed
 }
 
 // ApplyResult says what was changed, or with DryRun would be.
 type ApplyResult struct {
-	Changes []Change
-	Applied bool // false for a dry run, and where there was nothing to change
+	Changes []Change `json:"changes"`
+	Applied bool     `json:"applied"` // false for a dry run, and where there was nothing to change
 }
 
 // Change is one entry before and after, in Consul's shape. Before is nil for a new one, After for one that goes.
 type Change struct {
-	Action        string // create, update or delete
-	Kind, Name    string
-	Before, After map[string]any `json:",omitempty"`
+	Action string         `json:"action"` // create, update or delete
+	Kind   string         `json:"kind"`
+	Name   string         `json:"name"`
+	Before map[string]any `json:"before,omitempty"`
+	After  map[string]any `json:"after,omitempty"`
 }
 
 func (s *server) applyRoutes() []route {

@@ -129,9 +129,9 @@ func TestWhy(t *testing.T) {
 	l := newLab(t)
 	l.must("PUT", "/v1/config", allowWeb)
 	l.run([]step{
-		{"GET", "/isthmus/v1/why?source=web&destination=db", "", 200, []string{`"Source":"web"`, `"Destination":"db"`, `"Steps":[`}},
-		{"GET", "/isthmus/v1/why?source=web&destination=db&peer=east", "", 200, []string{`"DestPeer":"east"`, `"Allowed":false`}},
-		{"GET", "/isthmus/v1/why?source=api&destination=db&source-peer=east", "", 200, []string{`"SourcePeer":"east"`}},
+		{"GET", "/isthmus/v1/why?source=web&destination=db", "", 200, []string{`"source":"web"`, `"destination":"db"`, `"steps":[`}},
+		{"GET", "/isthmus/v1/why?source=web&destination=db&peer=east", "", 200, []string{`"destination_peer":"east"`, `"allowed":false`}},
+		{"GET", "/isthmus/v1/why?source=api&destination=db&source-peer=east", "", 200, []string{`"source_peer":"east"`}},
 		{"GET", "/isthmus/v1/why?source=" + url.QueryEscape("peer:east/api") + "&destination=db&peer=west", "", 400, []string{"one of the two must be a service of ours"}},
 		{"GET", "/isthmus/v1/why?source=web", "", 400, []string{"'destination' not set"}},
 	})

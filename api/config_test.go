@@ -78,7 +78,7 @@ func TestProblemDocument(t *testing.T) {
 }
 
 func apply(entries []string, rest string) string {
-	return `{"Entries":[` + strings.Join(entries, ",") + `]` + rest + `}`
+	return `{"entries":[` + strings.Join(entries, ",") + `]` + rest + `}`
 }
 
 func TestApply(t *testing.T) {
@@ -88,11 +88,11 @@ func TestApply(t *testing.T) {
 	wanted := []string{exportDB, allowWeb, policyEast}
 
 	var dry, done, again ApplyResult
-	l.must("POST", "/isthmus/v1/config/apply", apply(wanted, `,"Prune":true,"DryRun":true`)).into(t, &dry)
+	l.must("POST", "/isthmus/v1/config/apply", apply(wanted, `,"prune":true,"dry_run":true`)).into(t, &dry)
 	if l.store.publisher.World().Index != index || dry.Applied {
 		t.Errorf("a dry run changed something: %+v", dry)
 	}
-	l.must("POST", "/isthmus/v1/config/apply", apply(wanted, `,"Prune":true`)).into(t, &done)
+	l.must("POST", "/isthmus/v1/config/apply", apply(wanted, `,"prune":true`)).into(t, &done)
 	var seen []string
 	for _, c := range done.Changes {
 		seen = append(seen, c.Action+" "+c.Kind+"/"+c.Name)
@@ -104,7 +104,7 @@ func TestApply(t *testing.T) {
 	if got := l.store.publisher.World().Index; got != index+1 {
 		t.Errorf("index %d: want one write after %d", got, index)
 	}
-	l.must("POST", "/isthmus/v1/config/apply", apply(wanted, `,"Prune":true`)).into(t, &again)
+	l.must("POST", "/isthmus/v1/config/apply", apply(wanted, `,"prune":true`)).into(t, &again)
 	if len(again.Changes) != 0 || again.Applied || l.store.publisher.World().Index != index+1 {
 		t.Errorf("the same again changed something: %+v", again)
 	}

@@ -153,21 +153,24 @@ func (s *server) peerStatus(p *snapshot.Peer) snapshot.PeerStatus {
 	return status
 }
 
-// tokenJSON describes a peering token without its secret.
-type tokenJSON struct {
-	ID, Peer, State  string
-	Created, Expires time.Time
-	Used             *time.Time `json:",omitempty"`
-	UsedBy           string     `json:",omitempty"`
+// PeeringToken describes a peering token without its secret.
+type PeeringToken struct {
+	ID      string     `json:"id"`
+	Peer    string     `json:"peer"`
+	State   string     `json:"state"` // unused, used, revoked, replaced or expired
+	Created time.Time  `json:"created"`
+	Expires time.Time  `json:"expires"`
+	Used    *time.Time `json:"used,omitempty"`
+	UsedBy  string     `json:"used_by,omitempty"` // remote address
 }
 
 func (s *server) listPeeringTokens(*call) (any, error) {
 	if s.Peering == nil {
 		return nil, errReadOnly
 	}
-	tokens := []tokenJSON{}
+	tokens := []PeeringToken{}
 	for _, t := range s.Peering.Tokens() {
-		tokens = append(tokens, tokenJSON{
+		tokens = append(tokens, PeeringToken{
 			ID: t.ID, Peer: t.Peer, State: tokenState(t, s.Now()), Created: t.Created, Expires: t.Expires,
 			Used: timeOrNil(t.Used), UsedBy: t.UsedBy,
 		})

@@ -29,7 +29,7 @@ var peeringSteps = []step{
 	{"DELETE", "/v1/peering/west", "", 200, nil},
 	{"DELETE", "/v1/peering/west", "", 200, nil}, // as Consul: also for none
 	{"GET", "/v1/peering/west", "", 404, nil},
-	{"GET", "/isthmus/v1/peering/tokens", "", 200, []string{`"ID":"t1"`, `"State":"expired"`, `"Peer":"east"`}},
+	{"GET", "/isthmus/v1/peering/tokens", "", 200, []string{`"id":"t1"`, `"peer":"east"`, `"state":"expired"`}},
 	{"DELETE", "/isthmus/v1/peering/tokens/t1", "", 200, nil},
 	{"DELETE", "/isthmus/v1/peering/tokens/t2", "", 500, []string{"no such token"}},
 }
@@ -100,7 +100,7 @@ func TestStatus(t *testing.T) {
 		`{"id":"ghost","connected":true`, `{"id":"web1-sidecar-proxy","kind":"connect-proxy","service":"web","node":"node1","connected":true`, `"skipped":[{`,
 	})
 	check(t, l.must("GET", "/isthmus/v1/bootstrap-info", ""), "bootstrap-info", 200, []string{
-		`"XDSAddress":"127.0.0.1:8502"`, `"XDSServerName":"xds.c1"`, `"XDSCAPEM":"-----BEGIN`, `"TrustDomain":"c1.consul"`,
+		`"xds_address":"127.0.0.1:8502"`, `"xds_server_name":"xds.c1"`, `"xds_ca_pem":"-----BEGIN`, `"trust_domain":"c1.consul"`,
 	})
 }
 

@@ -31,13 +31,13 @@ func (s *server) readyz(c *call) (any, error) {
 
 // BootstrapInfo is what whoever bootstraps an Envoy must know of this server.
 type BootstrapInfo struct {
-	XDSAddress    string // host:port
-	XDSServerName string // that its certificate carries
-	XDSCAPEM      string // that vouches for it
-	TrustDomain   string
-	Datacenter    string
-	NodeName      string
-	Version       string
+	XDSAddress    string `json:"xds_address"`     // host:port
+	XDSServerName string `json:"xds_server_name"` // that its certificate carries
+	XDSCAPEM      string `json:"xds_ca_pem"`      // that vouches for it
+	TrustDomain   string `json:"trust_domain"`
+	Datacenter    string `json:"datacenter"`
+	NodeName      string `json:"node_name"`
+	Version       string `json:"version"`
 }
 
 func (s *server) bootstrapInfo(c *call) (any, error) {

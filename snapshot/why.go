@@ -10,20 +10,20 @@ import (
 // An Explanation says of one call, step by step along its way, what lets it through or stops it. It asks the functions
 // that derive the views, so it cannot disagree with what proxies are told.
 type Explanation struct {
-	Source      string
-	SourcePeer  string `json:",omitempty"` // empty: a service of the local cluster
-	Destination string
-	DestPeer    string `json:",omitempty"` // empty: a service of the local cluster
-	Allowed     bool   // no step failed
-	Steps       []Step
+	Source          string `json:"source"`
+	SourcePeer      string `json:"source_peer,omitempty"` // empty: a service of the local cluster
+	Destination     string `json:"destination"`
+	DestinationPeer string `json:"destination_peer,omitempty"` // empty: a service of the local cluster
+	Allowed         bool   `json:"allowed"`                    // no step failed
+	Steps           []Step `json:"steps"`
 }
 
 // A Step is one thing that a call needs.
 type Step struct {
-	Check   string // what was looked at: sidecar, upstream, peer, import, export, endpoints, gateway, intention, chain
-	Verdict Verdict
-	Reason  string
-	Fix     string `json:",omitempty"` // the entry or command that would change it, when it failed
+	Check   string  `json:"check"` // what was looked at: sidecar, upstream, peer, import, export, endpoints, gateway, intention, chain
+	Verdict Verdict `json:"verdict"`
+	Reason  string  `json:"reason"`
+	Fix     string  `json:"fix,omitempty"` // the entry or command that would change it, when it failed
 }
 
 // A Verdict is the outcome of a step.
@@ -41,7 +41,7 @@ const (
 // peer's service it tells our half of the way; the peer decides on the rest.
 func Why(w *World, src, dst, peer string) Explanation {
 	x := newExplainer(w)
-	x.Source, x.Destination, x.DestPeer = src, dst, peer
+	x.Source, x.Destination, x.DestinationPeer = src, dst, peer
 	x.upstream()
 	if peer == "" {
 		x.intention()
@@ -106,10 +106,10 @@ func (x *explainer) peer(name string) {
 // upstream explains the way from the caller's sidecar to where it dials.
 func (x *explainer) upstream() {
 	target := x.Destination
-	if x.DestPeer != "" {
-		target += " of peer " + x.DestPeer
+	if x.DestinationPeer != "" {
+		target += " of peer " + x.DestinationPeer
 	}
-	spec, found := upstreamSpec{peer: x.DestPeer, service: x.Destination, bind: Bind{"127.0.0.1", 1}, mode: config.ModeRemote}, false
+	spec, found := upstreamSpec{peer: x.DestinationPeer, service: x.Destination, bind: Bind{"127.0.0.1", 1}, mode: config.ModeRemote}, false
 	sidecars, problem := 0, ""
 	for _, instance := range x.r.proxies(x.Source) {
 		proxy := instance.Service.Proxy
@@ -119,7 +119,7 @@ func (x *explainer) upstream() {
 		sidecars++
 		for i := range proxy.Upstreams {
 			upstream := &proxy.Upstreams[i]
-			if upstream.DestinationName != x.Destination || upstream.DestinationPeer != x.DestPeer {
+			if upstream.DestinationName != x.Destination || upstream.DestinationPeer != x.DestinationPeer {
 				continue
 			}
 			decided, reason := specOf(x.r, x.Source, proxy, upstream)
@@ -137,9 +137,9 @@ func (x *explainer) upstream() {
 	case problem != "":
 		x.add("upstream", Failed, problem, "")
 	default:
-		x.add("upstream", Failed, fmt.Sprintf("no sidecar of %s has %s as an upstream", x.Source, target), upstreamFix(x.Destination, x.DestPeer))
+		x.add("upstream", Failed, fmt.Sprintf("no sidecar of %s has %s as an upstream", x.Source, target), upstreamFix(x.Destination, x.DestinationPeer))
 	}
-	if x.DestPeer != "" {
+	if x.DestinationPeer != "" {
 		x.imported(spec)
 		return
 	}

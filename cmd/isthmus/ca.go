@@ -15,7 +15,7 @@ func newCACommand() *cobra.Command {
 	return cmd
 }
 
-// rootsAnswer is the roots that vouch for our services.
+// rootsAnswer is the roots that vouch for our services, as Consul's path answers them.
 type rootsAnswer struct {
 	ActiveRootID, TrustDomain string
 	Roots                     []struct {
@@ -23,6 +23,30 @@ type rootsAnswer struct {
 		NotBefore, NotAfter time.Time
 		Active              bool
 	}
+}
+
+// shownRoots is the same in the spelling of our own verbs.
+type shownRoots struct {
+	ActiveRootID string      `json:"active_root_id"`
+	TrustDomain  string      `json:"trust_domain"`
+	Roots        []shownRoot `json:"roots"`
+}
+
+type shownRoot struct {
+	ID        string    `json:"id"`
+	Name      string    `json:"name"`
+	RootCert  string    `json:"root_cert"` // PEM
+	NotBefore time.Time `json:"not_before"`
+	NotAfter  time.Time `json:"not_after"`
+	Active    bool      `json:"active"`
+}
+
+func (a rootsAnswer) shown() shownRoots {
+	shown := shownRoots{ActiveRootID: a.ActiveRootID, TrustDomain: a.TrustDomain, Roots: []shownRoot{}}
+	for _, root := range a.Roots {
+		shown.Roots = append(shown.Roots, shownRoot(root))
+	}
+	return shown
 }
 
 func newRootsCommand(c *connection) *cobra.Command {
@@ -40,16 +64,16 @@ func newRootsCommand(c *connection) *cobra.Command {
 			return fmt.Errorf("roots: %w", err)
 		}
 		var answer rootsAnswer
+		if err := decode(body, "roots", &answer); err != nil {
+			return err
+		}
 		if asPEM {
-			if err := decode(body, "roots", &answer); err != nil {
-				return err
-			}
 			for _, root := range answer.Roots {
 				fmt.Fprintln(cmd.OutOrStdout(), strings.TrimSpace(root.RootCert))
 			}
 			return nil
 		}
-		return out.show(cmd, body, &answer, func(w io.Writer) {
+		return out.value(cmd, answer.shown(), func(w io.Writer) {
 			fmt.Fprintf(w, "Trust Domain: %s\n\n", answer.TrustDomain)
 			rows := [][]string{{"ID", "Name", "Active", "Not Before", "Not After"}}
 			for _, root := range answer.Roots {

@@ -88,10 +88,10 @@ func (c *client) facts(ctx context.Context) (facts, error) {
 
 // A finding is one thing that was looked at, by a name that does not change.
 type finding struct {
-	Check   string
-	Verdict snapshot.Verdict
-	Detail  string `json:",omitempty"`
-	Fix     string `json:",omitempty"`
+	Check   string           `json:"check"`
+	Verdict snapshot.Verdict `json:"verdict"`
+	Detail  string           `json:"detail,omitempty"`
+	Fix     string           `json:"fix,omitempty"`
 }
 
 type findings []finding

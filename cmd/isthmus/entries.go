@@ -221,10 +221,10 @@ func newConfigDeleteCommand(c *connection) *cobra.Command {
 
 // validated is what `config validate` says of one file.
 type validated struct {
-	File    string
-	Entries []string            `json:",omitempty"`
-	Kept    map[string][]string `json:",omitempty"` // by entry: fields without an effect
-	Errors  []string            `json:",omitempty"`
+	File    string              `json:"file"`
+	Entries []string            `json:"entries,omitempty"`
+	Kept    map[string][]string `json:"kept,omitempty"` // by entry: fields without an effect
+	Errors  []string            `json:"errors,omitempty"`
 }
 
 func newConfigValidateCommand() *cobra.Command {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/peering"
 )
 
@@ -42,9 +43,23 @@ func newTokenInspectCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return out.value(cmd, contents, func(w io.Writer) { printContents(w, contents) })
+		return out.value(cmd, inspectedToken(contents), func(w io.Writer) { printContents(w, contents) })
 	}
 	return cmd
+}
+
+// inspectedToken is what a token says, as JSON. Peering's own type may change with what it needs.
+type inspectedToken struct {
+	ID              string    `json:"id,omitempty"`
+	Expires         time.Time `json:"expires,omitzero"`
+	PeerID          string    `json:"peer_id"`
+	ServerName      string    `json:"server_name,omitempty"`
+	TrustDomain     string    `json:"trust_domain,omitempty"`
+	Datacenter      string    `json:"datacenter,omitempty"`
+	ServerAddresses []string  `json:"server_addresses"`
+	ManualAddresses []string  `json:"manual_addresses,omitempty"`
+	CAPEMs          []string  `json:"ca_pems"`
+	Dialect         string    `json:"dialect"`
 }
 
 func printContents(w io.Writer, t peering.TokenContents) {
@@ -63,14 +78,6 @@ func printContents(w io.Writer, t peering.TokenContents) {
 	})
 }
 
-// peeringTokenAnswer is one peering token as the server describes it.
-type peeringTokenAnswer struct {
-	ID, Peer, State  string
-	Created, Expires time.Time
-	Used             time.Time
-	UsedBy           string
-}
-
 func newPeeringTokenListCommand(c *connection) *cobra.Command {
 	cmd := &cobra.Command{Use: "list", Short: "List the peering tokens that were made here", Args: noArgs}
 	out := formatted(cmd)
@@ -83,11 +90,11 @@ func newPeeringTokenListCommand(c *connection) *cobra.Command {
 		if err != nil {
 			return fmt.Errorf("peering tokens: %w", err)
 		}
-		var tokens []peeringTokenAnswer
+		var tokens []api.PeeringToken
 		return out.show(cmd, body, &tokens, func(w io.Writer) {
 			rows := [][]string{{"ID", "Peer", "State", "Created", "Expires", "Used", "Used By"}}
 			for _, t := range tokens {
-				rows = append(rows, []string{t.ID, t.Peer, t.State, moment(t.Created), moment(t.Expires), moment(t.Used), orDash(t.UsedBy)})
+				rows = append(rows, []string{t.ID, t.Peer, t.State, moment(t.Created), moment(t.Expires), past(t.Used), orDash(t.UsedBy)})
 			}
 			table(w, rows)
 		})

@@ -14,11 +14,20 @@ import (
 // version is set by the linker for a release.
 var version = "dev"
 
+// aboutBinary is what the binary knows of itself.
+type aboutBinary struct {
+	Version    string `json:"version"`
+	Revision   string `json:"revision"`
+	Go         string `json:"go"`
+	Platform   string `json:"platform"`
+	EnvoyFloor string `json:"envoy_floor"` // the oldest Envoy that works with it
+}
+
 func newVersionCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "version", Short: "Print this binary's version", Args: noArgs}
 	out := formatted(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		about := struct{ Version, Revision, Go, Platform, EnvoyFloor string }{
+		about := aboutBinary{
 			version, revision(), runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH, bootstrap.Floor.String(),
 		}
 		return out.value(cmd, about, func(w io.Writer) {

@@ -18,11 +18,11 @@ type Proxy struct {
 
 	Connected bool       `json:"connected"`
 	Since     *time.Time `json:"since,omitempty"`
-	Envoy     string     `json:"envoy,omitempty"` // version
-	Address   string     `json:"address,omitempty"`
+	Envoy     string     `json:"envoy,omitempty"`   // version
+	Address   string     `json:"address,omitempty"` // host:port that its stream comes from
 	// Synced: it has acknowledged everything that it was sent.
 	Synced       bool            `json:"synced"`
-	LastAck      *time.Time      `json:"last_ack,omitempty"`
+	LastAck      *time.Time      `json:"last_ack,omitempty"` // on this stream; absent: none yet
 	LeafNotAfter *time.Time      `json:"leaf_not_after,omitempty"`
 	Resources    map[string]int  `json:"resources,omitempty"` // by type URL
 	Rejected     []Rejected      `json:"rejected,omitempty"`

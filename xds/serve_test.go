@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"math/big"
 	"net"
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -81,6 +82,7 @@ func TestServe(t *testing.T) {
 	if got, want := describe(response), "CDS +app +out~db"; got != want {
 		t.Errorf("received %s, want %s", got, want)
 	}
+	acknowledges(t, s, stream, response)
 
 	all, err := ads.StreamAggregatedResources(tokened)
 	if err != nil {
@@ -102,6 +104,30 @@ func TestServe(t *testing.T) {
 	}
 	if _, err := stream.Recv(); err == nil {
 		t.Error("the stream outlived its server")
+	}
+}
+
+// acknowledges answers a response, and waits until the status says so: when, and from where.
+func acknowledges(t *testing.T, s *Server, stream discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesClient, response *discoveryv3.DeltaDiscoveryResponse) {
+	t.Helper()
+	before := s.Proxies()[0]
+	if from, err := netip.ParseAddrPort(before.Address); err != nil || !from.Addr().IsLoopback() || !before.LastAck.IsZero() {
+		t.Errorf("address %q, last ACK %s: want this machine's, and none yet", before.Address, before.LastAck)
+	}
+	sent := time.Now()
+	if err := stream.Send(&request{TypeUrl: response.TypeUrl, ResponseNonce: response.Nonce}); err != nil {
+		t.Fatal(err)
+	}
+	// Its endpoints are asked for next: the answer comes after what was acknowledged before.
+	if err := stream.Send(&request{TypeUrl: typeURLs[endpoints], ResourceNamesSubscribe: []string{"svc~db"}}); err != nil {
+		t.Fatal(err)
+	}
+	s.SetEndpoints(cla("svc~db", "1"))
+	if _, err := stream.Recv(); err != nil {
+		t.Fatal(err)
+	}
+	if at := s.Proxies()[0].LastAck; at.Before(sent) || at.After(time.Now()) {
+		t.Errorf("last ACK %s: want after %s", at, sent)
 	}
 }
 

@@ -14,6 +14,8 @@ type ProxyStatus struct {
 	ID        string
 	View      bool      // false: nothing is known of it, so it is answered nothing
 	Connected time.Time // since; zero: it is not
+	Address   string    // host:port that the stream comes from: the proxy's, or that of what relays it
+	LastAck   time.Time // of any type, on this stream; zero: none yet
 	Envoy     string    // its version, as "1.40.0"
 	// DrainSeconds is what the bootstrap noted; zero: nothing, so that open connections may outlive a revocation.
 	DrainSeconds float64
@@ -57,6 +59,7 @@ type Rejection struct {
 type counts struct {
 	nonce     string // of the last response
 	acked     string
+	ackedAt   time.Time
 	resources uint64
 	removed   uint64
 	nack      *Rejection
@@ -71,6 +74,7 @@ func (c *counts) sent(out *response) {
 // streamStatus is what a stream shows of itself. Only the stream writes it.
 type streamStatus struct {
 	since   time.Time
+	address string
 	mu      sync.Mutex
 	types   [kinds]counts
 	states  [kinds]string
@@ -126,13 +130,16 @@ func (s *Server) Proxies() []ProxyStatus {
 }
 
 func (st *stream) describeTo(status *ProxyStatus) {
-	status.Connected = st.status.since
+	status.Connected, status.Address = st.status.since, st.status.address
 	status.Envoy = st.node.version.String()
 	status.DrainSeconds, status.ConfigSchema = st.node.notes.drainSeconds, st.node.notes.configSchema
 	st.status.mu.Lock()
 	defer st.status.mu.Unlock()
 	status.LeafVersion = st.status.leaf
 	for k, c := range st.status.types {
+		if c.ackedAt.After(status.LastAck) {
+			status.LastAck = c.ackedAt
+		}
 		status.Types = append(status.Types, TypeStatus{
 			TypeURL:   typeURLs[k],
 			State:     cmp.Or(st.status.states[k], NotSent),

@@ -10,6 +10,7 @@ import (
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/sirupsen/logrus"
 	"golang.org/x/time/rate"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/isthmus-mesh/isthmus/xds/envoy"
@@ -105,6 +106,9 @@ func newStream(s *Server, conn grpcConn, log *logrus.Entry) *stream {
 	}
 	now := time.Now()
 	st.status.since = now
+	if from, ok := peer.FromContext(conn.Context()); ok {
+		st.status.address = from.Addr.String()
+	}
 	st.clock.expires = now.Add(s.config.MaxAge + rand.N(s.config.MaxAge/10+1))
 	s.running.Go(st.read)
 	return st

@@ -217,7 +217,7 @@ func (st *stream) acknowledged(sub *subscription, out *response) {
 		st.dropped(sub, name)
 		st.memory.settle(sub.kind, name)
 	}
-	sub.counts.acked = out.nonce
+	sub.counts.acked, sub.counts.ackedAt = out.nonce, st.clock.now
 	if out.trial {
 		sub.trials.passed()
 	}

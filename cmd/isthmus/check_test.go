@@ -38,6 +38,10 @@ func TestLeafNotAfter(t *testing.T) {
 	if got := apiProxy(xds.ProxyStatus{LeafVersion: "0a1b.1793534400"}).LeafNotAfter; got == nil || moment(*got) != "2026-11-01T12:00:00Z" {
 		t.Errorf("the certificate ends at %v", got)
 	}
+	at := time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
+	if got := apiProxy(xds.ProxyStatus{Connected: at, Address: "10.0.0.1:4000", LastAck: at}); got.Address != "10.0.0.1:4000" || got.LastAck == nil || !got.LastAck.Equal(at) {
+		t.Errorf("shown as %+v: want the address and the last ACK", got)
+	}
 	if got := apiProxy(xds.ProxyStatus{}).LeafNotAfter; got != nil {
 		t.Errorf("no certificate ends at %v", got)
 	}

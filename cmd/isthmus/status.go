@@ -175,11 +175,11 @@ func printProxies(w io.Writer, proxies []api.Proxy) {
 		fmt.Fprintln(w, "There are no proxies.")
 		return
 	}
-	rows := [][]string{{"ID", "Kind", "Service", "State", "Since", "Envoy"}}
+	rows := [][]string{{"ID", "Kind", "Service", "State", "Since", "Last Ack", "Envoy", "Address"}}
 	var remarks []string
 	for _, p := range proxies {
 		rows = append(rows, []string{
-			string(p.ID), orDash(string(p.Kind)), orDash(p.Service), proxyState(p), ago(p.Since), orDash(p.Envoy),
+			string(p.ID), orDash(string(p.Kind)), orDash(p.Service), proxyState(p), ago(p.Since), ago(p.LastAck), orDash(p.Envoy), orDash(p.Address),
 		})
 		for _, r := range p.Rejected {
 			remarks = append(remarks, fmt.Sprintf("%s: refused %s: %s", p.ID, r.Name, r.Error))

@@ -35,11 +35,12 @@ func Resources(view *snapshot.MeshGateway) (*envoy.Set, error) {
 			return nil, err
 		}
 	}
-	sortSet(set)
+	slices.SortFunc(set.Listeners, func(a, b *envoy.Listener) int { return cmp.Compare(a.Name, b.Name) })
 	return set, nil
 }
 
-// addListener puts a listener at binds with the chains of parts, and their clusters, into set.
+// addListener puts a listener at binds with the chains of parts, and their clusters, into set. What parts of an earlier call are
+// called comes before what these are called: "exp~" before "imp~".
 func addListener(set *envoy.Set, name string, binds []snapshot.Bind, direction corev3.TrafficDirection, parts []part) error {
 	l, err := listener(name, binds, direction, envoy.Origin{Kind: "proxy", Name: set.Proxy})
 	if err != nil {
@@ -49,18 +50,15 @@ func addListener(set *envoy.Set, name string, binds []snapshot.Bind, direction c
 		if p.err != nil {
 			return p.err
 		}
+	}
+	// Thousands come in this order, so that each is looked at once.
+	slices.SortFunc(parts, func(a, b part) int { return cmp.Compare(a.chain.Name, b.chain.Name) })
+	l.Chains = make([]*envoy.Chain, 0, len(parts))
+	set.Clusters = slices.Grow(set.Clusters, len(parts))
+	for _, p := range parts {
 		l.Chains = append(l.Chains, p.chain)
 		set.Clusters = append(set.Clusters, p.cluster)
 	}
 	set.Listeners = append(set.Listeners, l)
 	return nil
-}
-
-// sortSet sorts by name. Exports come in this order, so that thousands of them are looked at once.
-func sortSet(set *envoy.Set) {
-	slices.SortFunc(set.Listeners, func(a, b *envoy.Listener) int { return cmp.Compare(a.Name, b.Name) })
-	slices.SortFunc(set.Clusters, func(a, b *envoy.Resource) int { return cmp.Compare(a.Name, b.Name) })
-	for _, l := range set.Listeners {
-		slices.SortFunc(l.Chains, func(a, b *envoy.Chain) int { return cmp.Compare(a.Name, b.Name) })
-	}
 }

@@ -175,7 +175,7 @@ func benchResources(generation int) [kinds][]item {
 			c.chains = append(c.chains, composedChain{chain: fc})
 		}
 		c.seal()
-		all[listeners] = append(all[listeners], item{name: l.Name, version: c.version, body: c.body()})
+		all[listeners] = append(all[listeners], c.item())
 	}
 	return all
 }

@@ -20,7 +20,6 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoregistry"
-	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/isthmus-mesh/isthmus/internal/redact"
 )
@@ -134,7 +133,7 @@ func (s *isthmusServer) change(generation int)     { s.SetEndpoints(benchEndpoin
 // is one message that is ready, sent to every stream. It knows no subscriptions, versions or answers.
 type rawServer struct {
 	discoveryv3.UnimplementedAggregatedDiscoveryServiceServer
-	ready   [kinds]*emptypb.Empty
+	ready   [kinds]*message
 	mu      sync.Mutex
 	streams map[grpc.ServerStream]bool
 }
@@ -177,14 +176,14 @@ func (s *rawServer) DeltaAggregatedResources(stream grpcConn) error {
 
 func (s *rawServer) change(generation int) {
 	r := benchEndpoints(generation)
-	message := encode(endpoints, fmt.Sprint(generation), []item{{name: r.Name, version: r.Version, body: r.Body}}, nil)
+	ready := encode(endpoints, fmt.Sprint(generation), []item{{name: r.Name, version: r.Version, body: r.Body}}, nil)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var prepared grpc.PreparedMsg
 	first := true
 	for stream := range s.streams {
 		if first {
-			if err := prepared.Encode(stream, message); err != nil {
+			if err := prepared.Encode(stream, ready); err != nil {
 				panic(err)
 			}
 			first = false

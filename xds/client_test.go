@@ -57,12 +57,12 @@ func (w *wire) SendMsg(m any) error {
 			return w.ctx.Err()
 		}
 	}
-	bytes, err := proto.Marshal(m.(proto.Message))
+	pieces, err := newCodec().Marshal(m)
 	if err != nil {
 		return err
 	}
 	r := &discoveryv3.DeltaDiscoveryResponse{}
-	if err := proto.Unmarshal(bytes, r); err != nil {
+	if err := proto.Unmarshal(pieces.Materialize(), r); err != nil {
 		return err
 	}
 	w.send(r)

@@ -5,8 +5,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"google.golang.org/protobuf/types/known/emptypb"
-
 	"github.com/isthmus-mesh/isthmus/xds/envoy"
 )
 
@@ -28,7 +26,7 @@ type endpointSet struct {
 type sharedEndpoints struct {
 	item    item
 	nonce   string
-	message *emptypb.Empty
+	message *message
 }
 
 // set replaces the content of a name and wakes its streams. The same version again does nothing.

@@ -40,7 +40,9 @@ func (c *composition) find(name string) (composedChain, bool) {
 // seal sets the version: a hash of all but the epochs, then the epoch of each chain that has one, so that the proxy itself
 // can tell the epochs to a server that has never seen it: "9f86d081884c7d65.peer~east=3,peer~local=0".
 func (c *composition) seal() {
-	hashed, epochs := []byte(c.listener.ShellHash), []byte(nil)
+	const average = 64 // bytes of a name and a hash
+	hashed, epochs := make([]byte, 0, average*(len(c.chains)+1)), []byte(nil)
+	hashed = append(hashed, c.listener.ShellHash...)
 	for _, cc := range c.chains {
 		hashed = append(append(hashed, '\n'), cc.chain.Name...)
 		hashed = append(append(hashed, '\n'), cc.chain.Hash...)
@@ -78,7 +80,8 @@ func parseEpochs(version string) map[string]uint64 {
 	return epochs
 }
 
-func (c *composition) body() []byte {
+// item returns the listener as it goes out: the chains as they are, so that thousands of them are not copied for one more.
+func (c *composition) item() item {
 	chains := make([][]byte, len(c.chains))
 	for i, cc := range c.chains {
 		chains[i] = cc.chain.Body
@@ -86,7 +89,7 @@ func (c *composition) body() []byte {
 			chains[i] = envoy.WithEpoch(cc.chain.Body, cc.epoch)
 		}
 	}
-	return envoy.JoinListener(c.listener, chains)
+	return item{name: c.listener.Name, version: c.version, body: c.listener.Shell, chains: chains}
 }
 
 // compose returns the listener as the proxy may have it now; nil: not at all. A part that is under suspicion or in
@@ -234,7 +237,7 @@ func (st *stream) sendListeners(list []*composition, trial bool) {
 	}
 	out := &response{listeners: list, trial: trial}
 	for _, c := range list {
-		out.items = append(out.items, item{name: c.listener.Name, version: c.version, body: c.body()})
+		out.items = append(out.items, c.item())
 	}
 	st.send(&st.subs[listeners], out)
 }

@@ -4,8 +4,6 @@ import (
 	"strconv"
 	"time"
 
-	"google.golang.org/protobuf/types/known/emptypb"
-
 	"github.com/isthmus-mesh/isthmus/internal/logkey"
 )
 
@@ -166,11 +164,11 @@ func (st *stream) remove(sub *subscription) {
 
 // send hands a response to the writer.
 func (st *stream) send(sub *subscription, out *response) {
-	message := st.shared(sub, out)
-	if message == nil {
+	m := st.shared(sub, out)
+	if m == nil {
 		st.nonces++
 		out.nonce = strconv.FormatUint(st.nonces, 10)
-		message = encode(sub.kind, out.nonce, out.items, out.removed)
+		m = encode(sub.kind, out.nonce, out.items, out.removed)
 	}
 	out.sent = st.clock.now
 	sub.out, sub.owed = out, false
@@ -184,16 +182,16 @@ func (st *stream) send(sub *subscription, out *response) {
 	}
 	for i := range out.items {
 		it := &out.items[i]
-		it.body = nil // only its name and version are needed for the answer
+		it.body, it.chains = nil, nil // only its name and version are needed for the answer
 		if sub.kind == clusters {
 			st.awaitEndpoints(it.resource.EndpointSet)
 		}
 	}
-	st.write(message)
+	st.write(m)
 }
 
 // shared returns the message that other streams send too, if it is all that out carries.
-func (st *stream) shared(sub *subscription, out *response) *emptypb.Empty {
+func (st *stream) shared(sub *subscription, out *response) *message {
 	if sub.kind != endpoints || len(out.items) != 1 || len(out.removed) > 0 {
 		return nil
 	}

@@ -1,11 +1,6 @@
 package xds
 
-import (
-	"google.golang.org/protobuf/encoding/protowire"
-	"google.golang.org/protobuf/types/known/emptypb"
-
-	"github.com/isthmus-mesh/isthmus/xds/envoy"
-)
+import "github.com/isthmus-mesh/isthmus/xds/envoy"
 
 // A kind is one type of resource. Their order is the order in which a push sends what is new: what others refer to first.
 type kind int
@@ -44,72 +39,8 @@ func (k kind) wildcards() bool { return k == clusters || k == listeners }
 type item struct {
 	name, version string
 	body          []byte          // value of the Any
+	chains        [][]byte        // behind body, where that is a listener's shell
 	resource      *envoy.Resource // where it comes from a set
-}
-
-// Numbers of the fields of DeltaDiscoveryResponse, of its Resource and of Any.
-const (
-	fieldResources protowire.Number = 2
-	fieldTypeURL   protowire.Number = 4
-	fieldNonce     protowire.Number = 5
-	fieldRemoved   protowire.Number = 6
-
-	fieldVersion  protowire.Number = 1
-	fieldResource protowire.Number = 2
-	fieldName     protowire.Number = 3
-
-	fieldAnyType  protowire.Number = 1
-	fieldAnyValue protowire.Number = 2
-)
-
-// encode returns a DeltaDiscoveryResponse. The resources go into it as the bytes that they are: the message is an Empty
-// whose unknown fields are the response, since protobuf writes fields that it does not know as it got them. It is not written
-// afterwards, so that streams may share it.
-func encode(k kind, nonce string, items []item, removed []string) *emptypb.Empty {
-	size := sizeBytes(len(typeURLs[k])) + sizeBytes(len(nonce))
-	for _, it := range items {
-		size += sizeBytes(it.size(k))
-	}
-	for _, name := range removed {
-		size += sizeBytes(len(name))
-	}
-	b := make([]byte, 0, size)
-	for _, it := range items {
-		b = it.append(b, k)
-	}
-	b = appendString(b, fieldTypeURL, typeURLs[k])
-	b = appendString(b, fieldNonce, nonce)
-	for _, name := range removed {
-		b = appendString(b, fieldRemoved, name)
-	}
-	message := &emptypb.Empty{}
-	message.ProtoReflect().SetUnknown(b)
-	return message
-}
-
-func (it item) sizeAny(k kind) int { return sizeBytes(len(typeURLs[k])) + sizeBytes(len(it.body)) }
-
-func (it item) size(k kind) int {
-	return sizeBytes(len(it.version)) + sizeBytes(it.sizeAny(k)) + sizeBytes(len(it.name))
-}
-
-func (it item) append(b []byte, k kind) []byte {
-	b = protowire.AppendTag(b, fieldResources, protowire.BytesType)
-	b = protowire.AppendVarint(b, uint64(it.size(k)))
-	b = appendString(b, fieldVersion, it.version)
-	b = protowire.AppendTag(b, fieldResource, protowire.BytesType)
-	b = protowire.AppendVarint(b, uint64(it.sizeAny(k)))
-	b = appendString(b, fieldAnyType, typeURLs[k])
-	b = protowire.AppendTag(b, fieldAnyValue, protowire.BytesType)
-	b = protowire.AppendBytes(b, it.body)
-	return appendString(b, fieldName, it.name)
-}
-
-// sizeBytes is the size of a field of n bytes with its tag, which is one byte for every field used here.
-func sizeBytes(n int) int { return 1 + protowire.SizeBytes(n) }
-
-func appendString(b []byte, field protowire.Number, value string) []byte {
-	return protowire.AppendString(protowire.AppendTag(b, field, protowire.BytesType), value)
 }
 
 // emptyAssignment is the value of a ClusterLoadAssignment without endpoints. Envoy ignores the removal of one.

@@ -31,6 +31,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener, config *tls.C
 func (s *Server) options(config *tls.Config) []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.Creds(credentials.NewTLS(config)),
+		grpc.ForceServerCodecV2(newCodec()),
 		grpc.WaitForHandlers(true),
 		grpc.ReadBufferSize(8 << 10), // of each connection, for good; requests are short
 		grpc.MaxRecvMsgSize(s.config.Limits.MessageBytes),

@@ -10,7 +10,6 @@ import (
 	"math/big"
 	"net"
 	"net/netip"
-	"slices"
 	"testing"
 	"time"
 
@@ -21,7 +20,6 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
 )
 
 // selfSigned returns both ends of a TLS connection to 127.0.0.1.
@@ -128,40 +126,5 @@ func acknowledges(t *testing.T, s *Server, stream discoveryv3.AggregatedDiscover
 	}
 	if at := s.Proxies()[0].LastAck; at.Before(sent) || at.After(time.Now()) {
 		t.Errorf("last ACK %s: want after %s", at, sent)
-	}
-}
-
-// What is encoded by hand is what the library would encode.
-func TestEncode(t *testing.T) {
-	items := []item{
-		{name: "a", version: "1", body: []byte("body of a")},
-		{name: "b", version: "2", body: make([]byte, 300)},
-		{name: "c", version: "3"},
-	}
-	for k := range typeURLs {
-		message := encode(kind(k), "nonce", items, []string{"gone", "too"})
-		bytes, err := proto.Marshal(message)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if want := cap(message.ProtoReflect().GetUnknown()); len(bytes) != want {
-			t.Errorf("%d bytes, room for %d: the size was computed wrong", len(bytes), want)
-		}
-		var got discoveryv3.DeltaDiscoveryResponse
-		if err := proto.Unmarshal(bytes, &got); err != nil {
-			t.Fatal(err)
-		}
-		if got.TypeUrl != typeURLs[k] || got.Nonce != "nonce" || !slices.Equal(got.RemovedResources, []string{"gone", "too"}) {
-			t.Errorf("decoded %v", &got)
-		}
-		for i, r := range got.Resources {
-			if r.Name != items[i].name || r.Version != items[i].version || r.GetResource().GetTypeUrl() != typeURLs[k] ||
-				!slices.Equal(r.GetResource().GetValue(), items[i].body) {
-				t.Errorf("resource %d: decoded %v", i, r)
-			}
-		}
-		if len(got.ProtoReflect().GetUnknown()) > 0 {
-			t.Error("decoded with unknown fields")
-		}
 	}
 }

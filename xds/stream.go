@@ -11,7 +11,6 @@ import (
 	"github.com/sirupsen/logrus"
 	"golang.org/x/time/rate"
 	"google.golang.org/grpc/peer"
-	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/isthmus-mesh/isthmus/xds/envoy"
 )
@@ -67,7 +66,7 @@ type link struct {
 	done     chan struct{}
 	mu       sync.Mutex
 	// unsent is short: there is at most one response of each kind that was not acknowledged.
-	unsent  []*emptypb.Empty
+	unsent  []*message
 	writing bool // a goroutine sends what is unsent
 }
 
@@ -152,11 +151,11 @@ func (st *stream) read() {
 
 // write sends a message without waiting for it: by a goroutine that lives only as long as there is something to send, since
 // most streams are silent most of the time.
-func (st *stream) write(message *emptypb.Empty) {
+func (st *stream) write(m *message) {
 	l := &st.link
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.unsent = append(l.unsent, message)
+	l.unsent = append(l.unsent, m)
 	if !l.writing {
 		l.writing = true
 		st.server.running.Go(st.flush)
@@ -172,10 +171,10 @@ func (st *stream) flush() {
 			l.mu.Unlock()
 			return
 		}
-		message := l.unsent[0]
+		m := l.unsent[0]
 		l.unsent = append(l.unsent[:0], l.unsent[1:]...)
 		l.mu.Unlock()
-		if l.conn.SendMsg(message) != nil {
+		if l.conn.SendMsg(m) != nil {
 			return // the reader has met the same; nothing more is sent
 		}
 	}

@@ -183,6 +183,8 @@ func anyName(was, is *envoy.Resource) string {
 func diff[T any](old, new []*T, name func(*T) string, changed func(was, is *T)) {
 	for len(old) > 0 || len(new) > 0 {
 		switch {
+		case len(old) > 0 && len(new) > 0 && old[0] == new[0]: // nearly always: names are not looked at
+			old, new = old[1:], new[1:]
 		case len(new) == 0 || len(old) > 0 && name(old[0]) < name(new[0]):
 			changed(old[0], nil)
 			old = old[1:]
@@ -190,9 +192,7 @@ func diff[T any](old, new []*T, name func(*T) string, changed func(was, is *T)) 
 			changed(nil, new[0])
 			new = new[1:]
 		default:
-			if old[0] != new[0] {
-				changed(old[0], new[0])
-			}
+			changed(old[0], new[0])
 			old, new = old[1:], new[1:]
 		}
 	}

@@ -106,13 +106,23 @@ func WithEpoch(chain []byte, epoch uint64) []byte {
 func JoinListener(l *Listener, chains [][]byte) []byte {
 	size := len(l.Shell)
 	for _, chain := range chains {
-		size += protowire.SizeTag(fieldFilterChains) + protowire.SizeBytes(len(chain))
+		size += SizeChain(chain)
 	}
 	body := append(make([]byte, 0, size), l.Shell...)
 	for _, chain := range chains {
-		body = appendBytes(body, fieldFilterChains, chain)
+		body = append(AppendChainHeader(body, chain), chain...)
 	}
 	return body
+}
+
+// AppendChainHeader appends what goes before a marshalled chain to make it a field of a listener.
+func AppendChainHeader(to, chain []byte) []byte {
+	return protowire.AppendVarint(protowire.AppendTag(to, fieldFilterChains, protowire.BytesType), uint64(len(chain)))
+}
+
+// SizeChain returns the size of a marshalled chain as a field of a listener, in bytes.
+func SizeChain(chain []byte) int {
+	return protowire.SizeTag(fieldFilterChains) + protowire.SizeBytes(len(chain))
 }
 
 func appendBytes(to []byte, field protowire.Number, value []byte) []byte {

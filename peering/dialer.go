@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -39,6 +40,9 @@ func (s *Service) keepDialing(ctx context.Context, l *link) {
 		if healthy {
 			failures, said = 0, ""
 		}
+		if endedWith(err) == codes.FailedPrecondition {
+			failures = min(failures, electing)
+		}
 		pause := s.Timing.backoff(failures)
 		failures++
 		l.missed(explain(err), s.Now(), pause)
@@ -61,19 +65,34 @@ func (s *Service) keepDialing(ctx context.Context, l *link) {
 	}
 }
 
-// explain adds what an operator can do where the peer's words do not say it.
-func explain(err error) error {
+// electing is how many failures in a row count at most when a server of the peer says that it is not the one that holds
+// streams: another is, or will be in some seconds, so that pauses stay below one.
+const electing = 4
+
+// endedWith returns the code with which the peer ended a stream, or OK when it was not the peer.
+func endedWith(err error) codes.Code {
 	var from *streamError
 	if !errors.As(err, &from) {
-		return err
+		return codes.OK
 	}
-	switch from.status.Code() {
+	return from.status.Code()
+}
+
+// explain adds what an operator can do, or expect, where the peer's words do not say it.
+func explain(err error) error {
+	switch endedWith(err) {
 	case codes.PermissionDenied:
 		return fmt.Errorf("%w: the peer does not know our secret any more: establish again with a new token", err)
 	case codes.InvalidArgument:
 		return fmt.Errorf("%w: the peer may have deleted the peering: if so, delete it here, and establish again with a new token", err)
 	case codes.Aborted:
 		return fmt.Errorf("%w: the peer has ended this peering, or opened another stream", err)
+	case codes.FailedPrecondition:
+		return fmt.Errorf("%w: that server of the peer is not its leader: the next is tried", err)
+	case codes.Unknown:
+		if strings.Contains(err.Error(), "there is an active stream") {
+			return fmt.Errorf("%w: the peer has not noticed yet that our former stream is gone: it does within two minutes, and lets us in then", err)
+		}
 	}
 	return err
 }

@@ -230,6 +230,31 @@ func TestDialerKeepsTrying(t *testing.T) {
 	})
 }
 
+// Of a peer's servers one holds streams. The others say that they do not, and then which one does is soon found.
+func TestOtherServersAreTriedSoon(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *wires, east, west *cluster) {
+		south := newClusterOn(t, "south", w.listen("127.0.0.1:3"))
+		defer south.stop()
+		acceptor := newRawAcceptorOn(t, south, w.listen("127.0.0.1:4"), "127.0.0.1:4")
+		refuse := func(with error) {
+			<-acceptor.streams
+			acceptor.finish <- with
+		}
+		require.NoError(t, west.Establish(t.Context(), config.EstablishRequest{Peer: "south", Token: acceptor.token()}))
+		began := time.Now()
+		for range 30 {
+			refuse(status.Error(codes.FailedPrecondition, "cannot establish a peering stream on a follower node"))
+		}
+		require.Less(t, time.Since(began), 25*time.Second)
+		require.Greater(t, time.Since(began), 3*time.Second)
+		synctest.Wait()
+		require.Contains(t, west.Status("south").Reason, "a follower node: that server of the peer is not its leader: the next is tried")
+		refuse(status.Error(codes.Unknown, "failed to register stream: there is an active stream for the given PeerID 1"))
+		synctest.Wait()
+		require.Contains(t, west.Status("south").Reason, "it does within two minutes, and lets us in then")
+	})
+}
+
 // Nobody has to be there for a peering to be deleted, and whoever was away is told when it comes back.
 func TestDeletionWhileThePeerIsAway(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *wires, east, west *cluster) {

@@ -34,7 +34,8 @@ type Backup interface {
 // Credentials are the tokens that requests prove themselves with.
 type Credentials interface {
 	Authenticate(secret redact.String) (snapshot.Credential, bool)
-	CreateToken(ctx context.Context, role snapshot.Role, proxy snapshot.ProxyID, description string) (redact.String, snapshot.Credential, error)
+	// CreateToken makes a token of wanted's Role, Proxy, Description and Bootstrap.
+	CreateToken(ctx context.Context, wanted snapshot.Credential) (redact.String, snapshot.Credential, error)
 	Tokens() []snapshot.Credential
 	RevokeToken(ctx context.Context, accessor string) error
 }

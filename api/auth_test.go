@@ -145,6 +145,7 @@ func TestTokens(t *testing.T) {
 		`{"role":"proxy","proxy":"nope"}`:    "is not registered",
 		`{"role":"proxy","proxy":"web1"}`:    "is not registered as a sidecar",
 		`{"role":"read","descripton":"odd"}`: "descripton",
+		`{"role":"read","bootstrap":true}`:   "is for role proxy",
 	} {
 		a := l.ask("POST", "/isthmus/v1/tokens", body)
 		check(t, a, body, a.status, []string{want})
@@ -153,8 +154,8 @@ func TestTokens(t *testing.T) {
 		}
 	}
 	var made Token
-	l.must("POST", "/isthmus/v1/tokens", `{"role":"proxy","proxy":"web1-sidecar-proxy","description":"d"}`).into(t, &made)
-	if made.Secret == "" || made.Accessor == "" || made.Proxy != "web1-sidecar-proxy" {
+	l.must("POST", "/isthmus/v1/tokens", `{"role":"proxy","proxy":"web1-sidecar-proxy","description":"d","bootstrap":true}`).into(t, &made)
+	if made.Secret == "" || made.Accessor == "" || made.Proxy != "web1-sidecar-proxy" || !made.Bootstrap {
 		t.Errorf("made %+v", made)
 	}
 	check(t, l.must("GET", "/isthmus/v1/tokens", ""), "list", 200, []string{made.Accessor, "!" + `"` + made.Secret + `"`})

@@ -138,11 +138,11 @@ func (t *tokens) Authenticate(secret redact.String) (snapshot.Credential, bool) 
 	return found, ok
 }
 
-func (t *tokens) CreateToken(_ context.Context, role snapshot.Role, proxy snapshot.ProxyID, description string) (redact.String, snapshot.Credential, error) {
+func (t *tokens) CreateToken(_ context.Context, made snapshot.Credential) (redact.String, snapshot.Credential, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	secret := fmt.Sprintf("secret-%d", len(t.known))
-	made := snapshot.Credential{Accessor: "accessor-" + secret, Role: role, Proxy: proxy, Description: description}
+	made.Accessor = "accessor-" + secret
 	t.known[secret] = made
 	return redact.NewString(secret), made, nil
 }

@@ -17,7 +17,10 @@ type Token struct {
 	Role        snapshot.Role    `json:"role"`
 	Proxy       snapshot.ProxyID `json:"proxy,omitempty"`
 	Description string           `json:"description,omitempty"`
+	Bootstrap   bool             `json:"bootstrap,omitempty"` // made for one bootstrap: it goes when there are too many newer ones
 	Created     time.Time        `json:"created"`
+	LastUsed    *time.Time       `json:"last_used,omitempty"` // absent: never, as far as is known
+	Connected   bool             `json:"connected,omitempty"` // a proxy's stream lives by it
 	Secret      string           `json:"secret,omitempty"`
 }
 
@@ -42,7 +45,10 @@ func (s *server) tokenRoutes() []route {
 }
 
 func tokenShape(c snapshot.Credential) Token {
-	return Token{Accessor: c.Accessor, Role: c.Role, Proxy: c.Proxy, Description: c.Description, Created: c.Created}
+	return Token{
+		Accessor: c.Accessor, Role: c.Role, Proxy: c.Proxy, Description: c.Description, Bootstrap: c.Bootstrap, Created: c.Created,
+		LastUsed: timeOrNil(c.LastUsed), Connected: c.Connected,
+	}
 }
 
 func (s *server) listTokens(*call) (any, error) {
@@ -58,6 +64,7 @@ func (s *server) createToken(c *call) (any, error) {
 		Role        snapshot.Role    `json:"role"`
 		Proxy       snapshot.ProxyID `json:"proxy"`
 		Description string           `json:"description"`
+		Bootstrap   bool             `json:"bootstrap"`
 	}
 	if err := decode(c, &request); err != nil {
 		return nil, err
@@ -68,10 +75,14 @@ func (s *server) createToken(c *call) (any, error) {
 		return nil, refuse(http.StatusBadRequest, "invalid", "role %q: want operator, read, proxy or metrics", request.Role)
 	case (request.Role == snapshot.RoleProxy) != (request.Proxy != ""):
 		return nil, refuse(http.StatusBadRequest, "invalid", "proxy %q: role proxy wants the ID of one, and the others none", request.Proxy)
+	case request.Bootstrap && request.Role != snapshot.RoleProxy:
+		return nil, refuse(http.StatusBadRequest, "invalid", "bootstrap: is for role proxy, and this is role %s", request.Role)
 	case request.Proxy != "" && !isProxy(c.world, request.Proxy):
 		return nil, refuse(http.StatusNotFound, "not-found", "proxy %s: is not registered as a sidecar or mesh gateway", request.Proxy)
 	}
-	secret, credential, err := s.Credentials.CreateToken(c.Context(), request.Role, request.Proxy, request.Description)
+	secret, credential, err := s.Credentials.CreateToken(c.Context(), snapshot.Credential{
+		Role: request.Role, Proxy: request.Proxy, Description: request.Description, Bootstrap: request.Bootstrap,
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -188,6 +188,9 @@ type Credential struct {
 	Proxy       ProxyID // RoleProxy only
 	Created     time.Time
 	Description string
+	Bootstrap   bool      `json:",omitempty"` // made for one bootstrap: it goes when there are too many newer ones
+	LastUsed    time.Time `json:",omitzero"`  // zero: never, as far as is known
+	Connected   bool      `json:"-"`          // a proxy's stream lives by it
 }
 
 // Role is what a credential is good for.

@@ -39,7 +39,7 @@ func TestAuditTrail(t *testing.T) {
 	write(peer, private) // nothing new
 	write(defaults("db", "tcp"))
 	write(without(defaults("db", "")))
-	_, made, err := s.CreateToken(ctx, snapshot.RoleProxy, "web-1", "")
+	_, made, err := s.CreateToken(ctx, snapshot.Credential{Role: snapshot.RoleProxy, Proxy: "web-1"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,7 +30,7 @@ func archived(t *testing.T) []byte {
 	s := open(t, t.TempDir())
 	commit(t, s, filled(t)...)
 	commit(t, s, snapshot.Event{Key: snapshot.NewKey(snapshot.TablePrivate, "ca"), Object: []byte("key")})
-	if _, _, err := s.CreateToken(t.Context(), snapshot.RoleRead, "", "of the backup"); err != nil {
+	if _, _, err := s.CreateToken(t.Context(), snapshot.Credential{Role: snapshot.RoleRead, Description: "of the backup"}); err != nil {
 		t.Fatal(err)
 	}
 	var b bytes.Buffer
@@ -46,7 +46,7 @@ func TestRestoreElsewhere(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)
 	commit(t, s, defaults("only-here", "tcp"), snapshot.Event{Key: snapshot.NewKey(snapshot.TablePrivate, "only", "here"), Object: []byte("x")})
-	revoked, _, err := s.CreateToken(t.Context(), snapshot.RoleRead, "", "not in the backup")
+	revoked, _, err := s.CreateToken(t.Context(), snapshot.Credential{Role: snapshot.RoleRead, Description: "not in the backup"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/renameio/v2"
 	"github.com/google/uuid"
@@ -44,24 +45,37 @@ var ErrLastOperator = errors.New("is the last operator's token: create another o
 // A credential is a token as stored. The secret itself is nowhere: it has 32 random bytes, so its hash needs no salt.
 type credential struct {
 	snapshot.Credential
-	Hash [sha256.Size]byte
+	Hash     [sha256.Size]byte
+	Orphaned time.Time `json:",omitzero"` // since when its proxy is known not to be registered
+	usage    *usage
 }
 
-// CreateToken makes a token. proxy is for RoleProxy, which needs one, and empty for all others. The secret is returned
-// this once.
-func (s *Store) CreateToken(ctx context.Context, role snapshot.Role, proxy snapshot.ProxyID, description string) (redact.String, snapshot.Credential, error) {
+// CreateToken makes a token of wanted's role, proxy, description and purpose. A proxy is for RoleProxy, which needs one,
+// and none for all others. The secret is returned this once. Of the tokens that bootstraps made for one proxy the least
+// recently used go when there are too many.
+func (s *Store) CreateToken(ctx context.Context, wanted snapshot.Credential) (redact.String, snapshot.Credential, error) {
+	role := wanted.Role
 	switch {
 	case prefixes[role] == "":
 		return redact.String{}, snapshot.Credential{}, fmt.Errorf("token role %q: want operator, read, proxy or metrics", role)
-	case (role == snapshot.RoleProxy) != (proxy != ""):
+	case (role == snapshot.RoleProxy) != (wanted.Proxy != ""):
 		return redact.String{}, snapshot.Credential{}, fmt.Errorf("token role %s: a proxy ID is for role proxy, which needs one", role)
+	case wanted.Bootstrap && role != snapshot.RoleProxy:
+		return redact.String{}, snapshot.Credential{}, fmt.Errorf("token role %s: a bootstrap needs one of role proxy", role)
+	}
+	if wanted.Bootstrap {
+		s.minting.Lock()
+		defer s.minting.Unlock()
+		if err := s.makeRoom(ctx, wanted.Proxy); err != nil {
+			return redact.String{}, snapshot.Credential{}, err
+		}
 	}
 	secret := newSecret(role)
 	c := s.cfg.newCredential(secret, role)
-	c.Proxy, c.Description = proxy, description
+	c.Proxy, c.Description, c.Bootstrap = wanted.Proxy, wanted.Description, wanted.Bootstrap
 	_, err := s.submit(ctx, &request{
 		extra: func(tx *bolt.Tx) error { return c.put(tx) },
-		audit: []AuditRecord{{Action: "token.create", Object: c.Accessor, Detail: strings.TrimSpace(string(role) + " " + string(proxy))}},
+		audit: []AuditRecord{{Action: "token.create", Object: c.Accessor, Detail: strings.TrimSpace(string(role) + " " + string(c.Proxy))}},
 		after: func() { s.tokens.Store(c.Hash, c) },
 	})
 	if err != nil {
@@ -73,23 +87,32 @@ func (s *Store) CreateToken(ctx context.Context, role snapshot.Role, proxy snaps
 // Authenticate returns who has secret, and false when nobody does. It takes no lock, and the time it takes says nothing
 // about other tokens: they are found by a hash that nobody can aim at.
 func (s *Store) Authenticate(secret redact.String) (snapshot.Credential, bool) {
-	hash := sha256.Sum256([]byte(secret.Reveal()))
-	found, ok := s.tokens.Load(hash)
+	c, ok := s.authenticate(sha256.Sum256([]byte(secret.Reveal())))
 	if !ok {
-		return snapshot.Credential{}, false
-	}
-	c := found.(*credential)
-	if subtle.ConstantTimeCompare(c.Hash[:], hash[:]) != 1 {
 		return snapshot.Credential{}, false
 	}
 	return c.Credential, true
 }
 
-// Tokens returns all tokens, the oldest first.
+// authenticate returns the token with a hash, and notes that it was used.
+func (s *Store) authenticate(hash [sha256.Size]byte) (*credential, bool) {
+	found, ok := s.tokens.Load(hash)
+	if !ok {
+		return nil, false
+	}
+	c := found.(*credential)
+	if subtle.ConstantTimeCompare(c.Hash[:], hash[:]) != 1 {
+		return nil, false
+	}
+	c.usage.last.Store(s.cfg.Now().Unix())
+	return c, true
+}
+
+// Tokens returns all tokens with what is known of their use, the oldest first.
 func (s *Store) Tokens() []snapshot.Credential {
 	var list []snapshot.Credential
 	s.tokens.Range(func(_, c any) bool {
-		list = append(list, c.(*credential).Credential)
+		list = append(list, c.(*credential).shown())
 		return true
 	})
 	slices.SortFunc(list, func(a, b snapshot.Credential) int {
@@ -145,7 +168,7 @@ func revoke(tx *bolt.Tx, accessor string) (credential, error) {
 func readTokens(tx *bolt.Tx) ([]*credential, error) {
 	var all []*credential
 	err := tx.Bucket(tokenBucket).ForEach(func(key, value []byte) error {
-		c := &credential{}
+		c := &credential{usage: &usage{}}
 		if err := json.Unmarshal(value, c); err != nil {
 			return fmt.Errorf("token %s: %w", key, err)
 		}
@@ -221,6 +244,7 @@ func (c Config) newCredential(secret redact.String, role snapshot.Role) *credent
 	return &credential{
 		Credential: snapshot.Credential{Accessor: uuid.NewString(), Role: role, Created: c.Now().UTC()},
 		Hash:       sha256.Sum256([]byte(secret.Reveal())),
+		usage:      &usage{},
 	}
 }
 

@@ -70,7 +70,7 @@ func TestTokens(t *testing.T) {
 	for role, proxy := range map[snapshot.Role]snapshot.ProxyID{
 		snapshot.RoleOperator: "", snapshot.RoleRead: "", snapshot.RoleMetrics: "", snapshot.RoleProxy: "web-sidecar-proxy",
 	} {
-		secret, made, err := s.CreateToken(t.Context(), role, proxy, "for "+string(role))
+		secret, made, err := s.CreateToken(t.Context(), snapshot.Credential{Role: role, Proxy: proxy, Description: "for " + string(role)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -101,12 +101,11 @@ func TestTokens(t *testing.T) {
 
 func TestTokensThatAreRefused(t *testing.T) {
 	s := open(t, t.TempDir())
-	for _, c := range []struct {
-		role  snapshot.Role
-		proxy snapshot.ProxyID
-	}{{snapshot.RoleNone, ""}, {"root", ""}, {snapshot.RoleProxy, ""}, {snapshot.RoleOperator, "web"}} {
-		if secret, _, err := s.CreateToken(t.Context(), c.role, c.proxy, ""); err == nil || !secret.Empty() {
-			t.Errorf("made a token of role %q for %q", c.role, c.proxy)
+	for _, wanted := range []snapshot.Credential{
+		{Role: snapshot.RoleNone}, {Role: "root"}, {Role: snapshot.RoleProxy}, {Role: snapshot.RoleOperator, Proxy: "web"}, {Role: snapshot.RoleRead, Bootstrap: true},
+	} {
+		if secret, _, err := s.CreateToken(t.Context(), wanted); err == nil || !secret.Empty() {
+			t.Errorf("made a token of role %q for %q", wanted.Role, wanted.Proxy)
 		}
 	}
 }
@@ -114,7 +113,7 @@ func TestTokensThatAreRefused(t *testing.T) {
 func TestRevokedTokenIsGone(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)
-	secret, made, err := s.CreateToken(t.Context(), snapshot.RoleRead, "", "")
+	secret, made, err := s.CreateToken(t.Context(), snapshot.Credential{Role: snapshot.RoleRead})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +133,7 @@ func TestRevokedTokenIsGone(t *testing.T) {
 	if err := s.RevokeToken(t.Context(), first.Accessor); !errors.Is(err, state.ErrLastOperator) {
 		t.Errorf("the last operator: %v", err)
 	}
-	if _, _, err := s.CreateToken(t.Context(), snapshot.RoleOperator, "", ""); err != nil {
+	if _, _, err := s.CreateToken(t.Context(), snapshot.Credential{Role: snapshot.RoleOperator}); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.RevokeToken(t.Context(), first.Accessor); err != nil {

@@ -50,6 +50,9 @@ type Store struct {
 	broken   error     // why nothing can be written until the next start
 	tokens   sync.Map  // SHA-256 of the secret ([32]byte) → *credential
 	closed   atomic.Bool
+
+	opened  time.Time
+	minting sync.Mutex // held while bootstraps' tokens of a proxy are counted and one more is made
 }
 
 // Open opens or makes the store in cfg.Dir and reads its World. It refuses a directory that another process uses, a
@@ -77,7 +80,7 @@ func Open(cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("data directory %s: %w", cfg.Dir, err)
 	}
-	s := &Store{cfg: cfg, db: db, turn: make(chan struct{}, 1)}
+	s := &Store{cfg: cfg, db: db, turn: make(chan struct{}, 1), opened: cfg.Now()}
 	if err := guarded(s.load); err != nil {
 		db.Close()
 		return nil, fmt.Errorf("data directory %s: %s: %w", cfg.Dir, fileName, err)

@@ -23,7 +23,7 @@ type Config struct {
 	Log logrus.FieldLogger
 	// Registerer takes the server's metrics; nil: they are counted and shown to nobody.
 	Registerer prometheus.Registerer
-	// Authenticate returns the proxy that a token was made for. Its error is logged, and not told to the client.
+	// Authenticate returns the proxy that a token was made for; ctx ends with the stream. Its error is logged, and not told to the client.
 	Authenticate func(ctx context.Context, token redact.String) (proxy string, err error)
 	// Leaves answers with certificates; nil: secrets named envoy.LeafName do not exist.
 	Leaves LeafSource

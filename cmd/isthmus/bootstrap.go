@@ -224,7 +224,7 @@ func (c *client) proxyToken(ctx context.Context, id string) (redact.String, erro
 	if err != nil {
 		host = "unknown host"
 	}
-	created, err := c.createToken(ctx, tokenRequest{Role: "proxy", Proxy: id, Description: "envoy-bootstrap on " + host})
+	created, err := c.createToken(ctx, tokenRequest{Role: "proxy", Proxy: id, Description: "envoy-bootstrap on " + host, Bootstrap: true})
 	return redact.NewString(created.Secret), err
 }
 

@@ -183,6 +183,9 @@ func (p peeringAnswer) print(w io.Writer, more peerStatus) {
 	for _, service := range sortedKeys(more.NotExported) {
 		fmt.Fprintf(w, "Not exported: %s: %s\n", service, more.NotExported[service])
 	}
+	for _, service := range sortedKeys(more.NotRoutable) {
+		fmt.Fprintf(w, "Not routable: %s: %s\n", service, more.NotRoutable[service])
+	}
 	fmt.Fprintln(w)
 	pairs(w, [][2]string{{"Create Index", strconv.FormatUint(p.CreateIndex, 10)}, {"Modify Index", strconv.FormatUint(p.ModifyIndex, 10)}})
 }

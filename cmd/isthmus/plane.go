@@ -223,8 +223,8 @@ func (p *plane) openHealth(context.Context) (err error) {
 func (p *plane) openXDS(context.Context) error {
 	p.xds = xds.New(xds.Config{
 		Log: p.log, Registerer: p.registry, Synced: p.synced, Leaves: leafSource{p.authority},
-		Authenticate: func(_ context.Context, token redact.String) (string, error) {
-			credential, ok := p.store.Authenticate(token)
+		Authenticate: func(stream context.Context, token redact.String) (string, error) {
+			credential, ok := p.store.Hold(stream, token)
 			if !ok || credential.Role != snapshot.RoleProxy {
 				return "", errors.New("not a proxy's token")
 			}
@@ -270,6 +270,7 @@ func (s leafSource) RenewAt(version string) (time.Time, bool) { return s.authori
 // Run runs all parts until ctx ends or one of them fails, and returns when all have ended. read is for reload.
 func (p *plane) Run(ctx context.Context, read func() (config.Server, error)) error {
 	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return p.store.Run(ctx) })
 	group.Go(func() error { return p.line.Run(ctx) })
 	group.Go(func() error { return p.health.Run(ctx) })
 	group.Go(func() error { return p.sync(ctx) })

@@ -19,6 +19,7 @@ const statusPath = "/isthmus/v1/status"
 type peerStatus struct {
 	Reason, TrustDomain string
 	NotExported         map[string]string
+	NotRoutable         map[string]string
 }
 
 // peerStatus asks for it. A Consul does not have it, and then there is nothing to show.
@@ -27,7 +28,7 @@ func (c *client) peerStatus(ctx context.Context, peer string) peerStatus {
 	if err := c.read(ctx, statusPath, nil, &answer); err != nil {
 		return peerStatus{}
 	}
-	more := peerStatus{NotExported: map[string]string{}}
+	more := peerStatus{NotExported: map[string]string{}, NotRoutable: map[string]string{}}
 	for _, p := range answer.Peers {
 		if p.Name == peer {
 			more.TrustDomain, more.Reason = p.TrustDomain, p.Reason
@@ -39,6 +40,11 @@ func (c *client) peerStatus(ctx context.Context, peer string) peerStatus {
 	for _, e := range answer.Exports {
 		if e.Peer == peer && !e.Exported {
 			more.NotExported[e.Service] = e.Reason
+		}
+	}
+	for _, i := range answer.Imports {
+		if i.Peer == peer && !i.Routable {
+			more.NotRoutable[i.Service] = i.Reason
 		}
 	}
 	return more

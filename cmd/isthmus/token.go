@@ -18,6 +18,7 @@ type tokenRequest struct {
 	Role        string `json:"role"`
 	Proxy       string `json:"proxy,omitempty"`
 	Description string `json:"description,omitempty"`
+	Bootstrap   bool   `json:"bootstrap,omitempty"`
 }
 
 func (c *client) createToken(ctx context.Context, wanted tokenRequest) (api.Token, error) {
@@ -98,14 +99,22 @@ func newTokenListCommand(c *connection) *cobra.Command {
 		}
 		var tokens []api.Token
 		return out.show(cmd, body, &tokens, func(w io.Writer) {
-			rows := [][]string{{"Accessor", "Role", "Proxy", "Created", "Description"}}
+			rows := [][]string{{"Accessor", "Role", "Proxy", "Created", "Last Used", "Description"}}
 			for _, t := range tokens {
-				rows = append(rows, []string{t.Accessor, string(t.Role), orDash(string(t.Proxy)), moment(t.Created), t.Description})
+				rows = append(rows, []string{t.Accessor, string(t.Role), orDash(string(t.Proxy)), moment(t.Created), lastUse(t), t.Description})
 			}
 			table(w, rows)
 		})
 	}
 	return cmd
+}
+
+// lastUse says when a token was used last, or that a proxy lives by it.
+func lastUse(t api.Token) string {
+	if t.Connected {
+		return "connected"
+	}
+	return past(t.LastUsed)
 }
 
 func newTokenRevokeCommand(c *connection) *cobra.Command {

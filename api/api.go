@@ -90,6 +90,8 @@ type Server struct {
 	PeeringAddress string
 	// OperatorTokenFile is where the first operator's token lies: the CLI on this machine reads it there.
 	OperatorTokenFile string
+	// OperatorToken reads that file, for the proof that this server can. Nil: nothing is proved.
+	OperatorToken func() (redact.String, error)
 	// RequestsPerSecond bounds the requests from one address, with twice as many at once. 0: 2,000.
 	RequestsPerSecond float64
 }

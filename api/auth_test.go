@@ -1,12 +1,15 @@
 package api
 
 import (
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/isthmus-mesh/isthmus/internal/redact"
 )
 
 // Who may do what: as each role, without a token from this machine, and without one from elsewhere.
@@ -189,4 +192,36 @@ func TestWritesCarryTheirActor(t *testing.T) {
 	if last := l.store.actors[len(l.store.actors)-1]; last != "op" {
 		t.Errorf("actor %q: want the token's accessor", last)
 	}
+}
+
+// A proof is for who is on this machine, asks with something that nobody can guess, and on the server's own address.
+func TestProof(t *testing.T) {
+	l := newLab(t, func(c *Config) {
+		c.Server.OperatorToken = func() (redact.String, error) { return redact.NewString("op"), nil }
+	})
+	l.token = ""
+	const challenge = "0123456789abcdef0123456789abcdef"
+	proof := func(query string, headers ...string) string {
+		t.Helper()
+		var got Whoami
+		l.ask("GET", "/isthmus/v1/whoami"+query, "", headers...).into(t, &got)
+		return got.Proof
+	}
+	server := l.server.Listener.Addr()
+	got := proof("?challenge=" + challenge)
+	if got == "" || got != Proof(redact.NewString("op"), challenge, server) {
+		t.Errorf("proof %q: want that of the token, the challenge and %s", got, server)
+	}
+	for what, other := range map[string]string{
+		"token": Proof(redact.NewString("other"), challenge, server), "challenge": Proof(redact.NewString("op"), challenge+"0", server),
+		"address": Proof(redact.NewString("op"), challenge, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1}),
+	} {
+		if got == other {
+			t.Errorf("another %s has the same proof", what)
+		}
+	}
+	if got := proof("?challenge="+challenge, "X-Forwarded-For: 10.0.0.1") + proof("?challenge="+challenge, "Origin: http://x") + proof(""); got != "" {
+		t.Errorf("proof %s: want none for who is elsewhere or did not ask", got)
+	}
+	check(t, l.ask("GET", "/isthmus/v1/whoami?challenge=short", ""), "short", http.StatusBadRequest, []string{"want at least 32 characters"})
 }

@@ -33,6 +33,8 @@ type Whoami struct {
 	Reason   string           `json:"reason,omitempty"` // why a caller without a token is not taken as one on this machine
 	// OperatorTokenFile is where the first operator's token lies, told to callers on this machine only.
 	OperatorTokenFile string `json:"operator_token_file,omitempty"`
+	// Proof answers ?challenge=, to callers on this machine only: see the function.
+	Proof string `json:"proof,omitempty"`
 }
 
 func (s *server) tokenRoutes() []route {
@@ -111,12 +113,16 @@ func (s *server) revokeToken(c *call) (any, error) {
 	return nil, s.Credentials.RevokeToken(c.Context(), accessor)
 }
 
-// whoami never refuses: who is refused elsewhere asks here why.
+// whoami refuses nobody: who is refused elsewhere asks here why.
 func (s *server) whoami(c *call) (any, error) {
 	answer := Whoami{Accessor: c.who.Accessor, Role: c.who.Role, Proxy: c.who.Proxy, Token: c.who.Role != snapshot.RoleNone}
 	distrust := distrusted(c.Request)
 	if distrust == "" {
 		answer.OperatorTokenFile = s.Server.OperatorTokenFile
+		var err error
+		if answer.Proof, err = s.proof(c); err != nil {
+			return nil, err
+		}
 	}
 	if answer.Token {
 		return answer, nil

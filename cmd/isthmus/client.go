@@ -7,16 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"maps"
+	"net"
 	"net/http"
 	"net/url"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
-	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/internal/redact"
 )
 
@@ -32,8 +29,11 @@ type client struct {
 	base  *url.URL
 	user  *url.Userinfo
 	local bool // the server is on this machine
-	token redact.String
-	query url.Values // of every request
+	// unverified: nobody looks at the server's certificate.
+	unverified bool
+	dial       func(ctx context.Context, network, address string) (net.Conn, error)
+	token      redact.String
+	query      url.Values // of every request
 }
 
 // statusError is an answer that says no. It prints what the server said.
@@ -84,7 +84,7 @@ func decode(body []byte, what string, answer any) error {
 }
 
 // do sends one request and returns the answer's bytes. Who has no token and is refused one on this machine uses the
-// operator's, when it can be read.
+// operator's, when it can be read. A write needs one in any case: it is found first, so that only our server gets the body.
 func (c *client) do(ctx context.Context, r request) ([]byte, error) {
 	body, ok := r.body.([]byte)
 	if !ok && r.body != nil {
@@ -95,12 +95,12 @@ func (c *client) do(ctx context.Context, r request) ([]byte, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
+	if r.method != http.MethodGet {
+		c.becomeOperator(ctx)
+	}
 	answer, err := c.once(ctx, r, body)
-	if c.token.Empty() && (hasStatus(err, http.StatusForbidden) || hasStatus(err, http.StatusUnauthorized)) {
-		if token, found := c.operatorToken(ctx); found {
-			c.token = token
-			return c.once(ctx, r, body)
-		}
+	if (hasStatus(err, http.StatusForbidden) || hasStatus(err, http.StatusUnauthorized)) && c.becomeOperator(ctx) {
+		return c.once(ctx, r, body)
 	}
 	return answer, err
 }
@@ -162,36 +162,6 @@ func (c *client) open(ctx context.Context, r request, body io.Reader) (io.ReadCl
 
 // noConsulPath is all that a Consul says of a path that it does not have.
 const noConsulPath = "Invalid URL path: not a recognized HTTP API endpoint"
-
-// operatorTokenName is the file in the server's data directory that holds the first operator's token.
-const operatorTokenName = "operator.token"
-
-// operatorToken returns the token of the server on this machine, from ISTHMUS_DATA_DIR or from where the server says
-// that it lies. Only a file of that name which nobody else can read is taken: whoever listens at the address could
-// otherwise make us send it any file.
-func (c *client) operatorToken(ctx context.Context) (redact.String, bool) {
-	if !c.local {
-		return redact.String{}, false
-	}
-	file := filepath.Join(os.Getenv("ISTHMUS_DATA_DIR"), operatorTokenName)
-	if os.Getenv("ISTHMUS_DATA_DIR") == "" {
-		body, err := c.once(ctx, request{method: http.MethodGet, path: "/isthmus/v1/whoami"}, nil)
-		if err != nil {
-			return redact.String{}, false
-		}
-		var answer api.Whoami
-		if json.Unmarshal(body, &answer) != nil || filepath.Base(answer.OperatorTokenFile) != operatorTokenName || !filepath.IsAbs(answer.OperatorTokenFile) {
-			return redact.String{}, false
-		}
-		file = answer.OperatorTokenFile
-	}
-	info, err := os.Lstat(file)
-	if err != nil || !info.Mode().IsRegular() || info.Mode().Perm()&fs.FileMode(0o077) != 0 {
-		return redact.String{}, false
-	}
-	token, err := tokenIn(file)
-	return token, err == nil
-}
 
 // segment returns one part of a path, escaped.
 func segment(name string) string { return url.PathEscape(name) }

@@ -76,12 +76,13 @@ func (c *connection) client() (*client, error) {
 		return nil, err
 	}
 	transport := &http.Transport{TLSHandshakeTimeout: 10 * time.Second, Proxy: http.ProxyFromEnvironment}
+	dial := (&net.Dialer{}).DialContext
 	if socket != "" {
-		dialer := &net.Dialer{}
-		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return dialer.DialContext(ctx, "unix", socket)
+		dial = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 		}
 	}
+	transport.DialContext = dial
 	if transport.TLSClientConfig, err = c.tlsConfig(); err != nil {
 		return nil, err
 	}
@@ -89,7 +90,10 @@ func (c *connection) client() (*client, error) {
 	if err != nil {
 		return nil, err
 	}
-	made := &client{base: base, local: socket != "" || loopback(base.Hostname()), token: token, query: url.Values{}}
+	made := &client{
+		base: base, local: socket != "" || loopback(base.Hostname()), unverified: transport.TLSClientConfig.InsecureSkipVerify, dial: dial,
+		token: token, query: url.Values{},
+	}
 	if c.datacenter != "" {
 		made.query.Set("dc", c.datacenter)
 	}

@@ -126,6 +126,7 @@ func (p *plane) apiConfig() api.Config {
 			Version: version, Source: p.cfg.Source, HTTPOpen: p.cfg.HTTPOpen, XDSAddress: p.listeners.xds.Addr().String(),
 			XDSServerName: p.xdsName(), PeeringAddress: cmp.Or(first(p.cfg.PeeringAdvertise), p.listeners.peering.Addr().String()),
 			OperatorTokenFile: filepath.Join(p.cfg.DataDir, "operator.token"),
+			OperatorToken:     p.store.OperatorToken,
 		},
 		Runtime: api.Runtime{
 			PeerStatus: p.peering.Status, Proxies: p.proxies, Skipped: p.line.Skipped, Synced: p.isSynced, Heartbeat: p.health.Heartbeat,

@@ -29,11 +29,7 @@ func newSnapshotCommand() *cobra.Command {
 
 // stream sends a request whose body or answer may be large, as the operator where that can be.
 func (c *client) stream(ctx context.Context, method string, body io.Reader) (io.ReadCloser, error) {
-	if c.token.Empty() {
-		if token, found := c.operatorToken(ctx); found {
-			c.token = token
-		}
-	}
+	c.becomeOperator(ctx)
 	return c.open(ctx, request{method: method, path: snapshotPath}, body)
 }
 

@@ -172,8 +172,31 @@ func readHeader(r *bufio.Reader, sum hash.Hash) (SnapshotInfo, error) {
 	return info, nil
 }
 
+// unfit says why a backup is not restored: it is the sender's to mend, and none of our disk's doing.
+type unfit struct{ cause error }
+
+func (u unfit) Error() string { return "snapshot: " + u.cause.Error() }
+func (u unfit) Unwrap() error { return u.cause }
+
+// HTTPStatus is what an HTTP API answers with.
+func (unfit) HTTPStatus() int { return 400 }
+
+// ownDisk remembers when it could not be written to.
+type ownDisk struct {
+	io.Writer
+	err error
+}
+
+func (d *ownDisk) Write(p []byte) (int, error) {
+	n, err := d.Writer.Write(p)
+	if err != nil {
+		d.err = err
+	}
+	return n, err
+}
+
 // Restore replaces everything but the audit trail by what a backup holds, in one write: all of it or, when the backup
-// is damaged, of a newer version or refused by Config.Restorable, nothing. Objects that differ get new indexes. The token
+// is damaged, of a newer version or refused by Config.Restorable, nothing: such an error has HTTPStatus() int, 400. Objects that differ get new indexes. The token
 // in this directory's operator.token stays good. The caller then ends the process: who we are, and our keys, may be others now.
 func (s *Store) Restore(ctx context.Context, r io.Reader) (SnapshotInfo, error) {
 	file, err := os.CreateTemp(s.cfg.Dir, restoreTemp)
@@ -182,17 +205,21 @@ func (s *Store) Restore(ctx context.Context, r io.Reader) (SnapshotInfo, error) 
 	}
 	defer os.Remove(file.Name())
 	defer file.Close()
-	info, err := readBackup(r, file)
-	if err != nil {
-		return SnapshotInfo{}, fmt.Errorf("snapshot: %w", err)
+	body := &ownDisk{Writer: file}
+	info, err := readBackup(r, body)
+	switch {
+	case body.err != nil:
+		return SnapshotInfo{}, fmt.Errorf("snapshot: %w", body.err)
+	case err != nil:
+		return SnapshotInfo{}, unfit{err}
 	}
 	var b contents
 	if err := guarded(func() (err error) { b, err = s.readContents(file.Name()); return err }); err != nil {
-		return SnapshotInfo{}, fmt.Errorf("snapshot: %w", err)
+		return SnapshotInfo{}, unfit{err}
 	}
 	if cluster, ok := b.objects[snapshot.NewKey(snapshot.TableCluster)].(*snapshot.Cluster); ok && s.cfg.Restorable != nil {
 		if err := s.cfg.Restorable(*cluster); err != nil {
-			return SnapshotInfo{}, fmt.Errorf("snapshot: %w", err)
+			return SnapshotInfo{}, unfit{err}
 		}
 	}
 	_, err = s.submit(ctx, &request{

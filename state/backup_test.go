@@ -172,8 +172,9 @@ func TestBackupsThatAreRefused(t *testing.T) {
 		"huge":           {sealed(data, `"size":`, `"size":9`), "is cut off"},
 	} {
 		_, err := s.Restore(t.Context(), bytes.NewReader(c.data))
-		if err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s: err = %v: want %q", name, err, c.want)
+		var stated interface{ HTTPStatus() int }
+		if !errors.As(err, &stated) || stated.HTTPStatus() != 400 || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: err = %v: want %q, and that it is the sender's", name, err, c.want)
 		}
 		if s.World() != before {
 			t.Errorf("%s: the World changed", name)

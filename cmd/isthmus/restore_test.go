@@ -68,6 +68,26 @@ func TestAuditNamesTheCredential(t *testing.T) {
 	}
 }
 
+// TestRestoreRefusesWhatDoesNotFit: the sender is told what is wrong, and the plane goes on.
+func TestRestoreRefusesWhatDoesNotFit(t *testing.T) {
+	p, cfg := opened(t, planeConfig(t)), planeConfig(t)
+	running(t, p)
+	cfg.NodeName = "node-2"
+	other := opened(t, cfg)
+	var foreign bytes.Buffer
+	if err := other.store.Snapshot(&foreign); err != nil {
+		t.Fatal(err)
+	}
+	for name, body := range map[string][]byte{"nothing": nil, "text": []byte("hello"), "cut off": foreign.Bytes()[:foreign.Len()/2], "foreign": foreign.Bytes()} {
+		if status := put(t, p, "/v1/snapshot", body); status != http.StatusBadRequest {
+			t.Errorf("%s: status %d, want 400", name, status)
+		}
+	}
+	if status := put(t, p, "/v1/config", []byte(`{"Kind": "service-defaults", "Name": "web"}`)); status != http.StatusOK {
+		t.Errorf("afterwards: status %d", status)
+	}
+}
+
 // TestRestoreEndsThePlane: once a backup is in, the plane ends by itself, after its answer.
 func TestRestoreEndsThePlane(t *testing.T) {
 	p := opened(t, planeConfig(t))

@@ -19,6 +19,7 @@ import (
 // peering does. A session that was healthy makes the next pauses short again.
 func (s *Service) keepDialing(ctx context.Context, l *link) {
 	failures, said := 0, ""
+	var doubted time.Time
 	for turn := 0; ; turn++ {
 		peer := peerByID(s.Store.World(), l.id)
 		if peer == nil || peer.State == snapshot.Deleting || peer.State == snapshot.Terminated {
@@ -33,7 +34,7 @@ func (s *Service) keepDialing(ctx context.Context, l *link) {
 				continue
 			}
 		}
-		healthy, err := s.dialOnce(ctx, l, peer, turn)
+		healthy, err := s.dialDoubted(ctx, l, peer, turn, doubted)
 		if ctx.Err() != nil || errors.Is(err, errTerminated) || errors.Is(err, errDeleted) {
 			return
 		}
@@ -43,7 +44,13 @@ func (s *Service) keepDialing(ctx context.Context, l *link) {
 		if endedWith(err) == codes.FailedPrecondition {
 			failures = min(failures, electing)
 		}
+		if formerCounts(err) {
+			doubted = s.Now()
+		}
 		pause := s.Timing.backoff(failures)
+		if errors.Is(err, errDoubted) {
+			pause += time.Second // the next stream must not meet this one
+		}
 		failures++
 		l.missed(explain(err), s.Now(), pause)
 		s.statusChanged()
@@ -89,12 +96,33 @@ func explain(err error) error {
 		return fmt.Errorf("%w: the peer has ended this peering, or opened another stream", err)
 	case codes.FailedPrecondition:
 		return fmt.Errorf("%w: that server of the peer is not its leader: the next is tried", err)
-	case codes.Unknown:
-		if strings.Contains(err.Error(), "there is an active stream") {
-			return fmt.Errorf("%w: the peer has not noticed yet that our former stream is gone: it does within two minutes, and lets us in then", err)
-		}
+	}
+	if formerCounts(err) {
+		return fmt.Errorf("%w: the peer has not noticed yet that our former stream is gone, which takes it two minutes at most", err)
 	}
 	return err
+}
+
+// formerCounts tells whether the peer refused a stream because it has one of ours, which is gone.
+func formerCounts(err error) bool {
+	return endedWith(err) == codes.Unknown && strings.Contains(err.Error(), "there is an active stream")
+}
+
+// unnoticed is how long a stream that is dead may count at the peer, and a little more.
+const unnoticed = 125 * time.Second
+
+// dialDoubted is dialOnce after the peer, at the time of doubted, refused a stream for one that is gone. It may take the
+// next all the same, and when it notices the first, count the next as gone with it. So that one is ended when that must
+// have happened.
+func (s *Service) dialDoubted(ctx context.Context, l *link, peer *snapshot.Peer, turn int, doubted time.Time) (healthy bool, err error) {
+	if left := unnoticed - s.Now().Sub(doubted); left > 0 {
+		ending, end := context.WithCancelCause(ctx)
+		defer end(nil)
+		timer := time.AfterFunc(left, func() { end(errDoubted) })
+		defer timer.Stop()
+		ctx = ending
+	}
+	return s.dialOnce(ctx, l, peer, turn)
 }
 
 // dialOnce opens one stream, at the address whose turn it is, and works it until it ends. healthy tells whether there

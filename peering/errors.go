@@ -46,6 +46,8 @@ var (
 	errGone = errors.New("the peering does not exist any more")
 	// errResync is returned when a full inventory is needed, which only a new stream brings.
 	errResync = errors.New("ended here to be sent everything again")
+	// errDoubted is returned when the peer may count the stream as gone.
+	errDoubted = errors.New("ended here to be counted by the peer, which may have taken this stream for one that was gone")
 )
 
 func gone(format string, args ...any) error {

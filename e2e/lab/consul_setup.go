@@ -122,3 +122,15 @@ func (c *Consul) MakeToken(as, name, rules string) string {
 	put("/v1/acl/token", map[string]any{"Policies": []map[string]string{{"Name": name}}}, &token)
 	return fmt.Sprint(token["SecretID"])
 }
+
+// JSONAs is JSON with a token.
+func (c *Consul) JSONAs(token, path string, v any) error {
+	status, body, err := c.RequestAs(token, http.MethodGet, path, "")
+	if err == nil && status != http.StatusOK {
+		err = fmt.Errorf("%s: %d: %s", path, status, body)
+	}
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal([]byte(body), v)
+}

@@ -107,12 +107,19 @@ func (r *Relay) Silence() {
 }
 
 // Cut closes the connections that there are, silent ones too.
-func (r *Relay) Cut() {
+func (r *Relay) Cut() { r.cut(func(*passage) bool { return true }) }
+
+// CutSilent closes the connections that are silent, which both ends now notice.
+func (r *Relay) CutSilent() { r.cut(func(p *passage) bool { return p.silent.Load() }) }
+
+func (r *Relay) cut(which func(*passage) bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for p := range r.passing {
-		p.close()
-		delete(r.passing, p)
+		if which(p) {
+			p.close()
+			delete(r.passing, p)
+		}
 	}
 }
 

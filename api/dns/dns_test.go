@@ -45,8 +45,8 @@ func world(t *testing.T) *snapshot.World {
 	}
 	add(&snapshot.Import{
 		Peer: "east", Service: "DB",
-		Instances: []snapshot.ImportedInstance{there("192.0.2.2", config.HealthPassing), there("192.0.2.3", config.HealthCritical), there("", config.HealthPassing)},
-		Gateways:  []snapshot.ImportedInstance{there("192.0.2.8", config.HealthPassing)},
+		Instances: []snapshot.ImportedInstance{there("192.0.2.2", config.HealthPassing), there("192.0.2.3", config.HealthCritical), there("192.0.2.4", config.HealthMaintenance), there("", config.HealthPassing)},
+		Gateways:  []snapshot.ImportedInstance{there("192.0.2.8", config.HealthPassing), there("192.0.2.9", config.HealthMaintenance)},
 	}, snapshot.TableImports, "east", "DB")
 	return snapshot.NewWorld().With(7, events)
 }

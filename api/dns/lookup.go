@@ -57,7 +57,9 @@ func imported(w *snapshot.World, n name) []instance {
 	}
 	var all []instance
 	for _, i := range list {
-		if i.Service != nil && i.Health != config.HealthCritical && tagged(i.Service, n.tag) {
+		// A peer sends the word maintenance, where here it is a critical check.
+		down := i.Health == config.HealthCritical || i.Health == config.HealthMaintenance
+		if i.Service != nil && !down && tagged(i.Service, n.tag) {
 			all = append(all, of(i.Service, i.Health, i.Node, i.NodeAddress, n.peer))
 		}
 	}

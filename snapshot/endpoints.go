@@ -3,8 +3,10 @@ package snapshot
 import (
 	"cmp"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 
 	"github.com/isthmus-mesh/isthmus/config"
 )
@@ -99,6 +101,11 @@ func peerEndpoints(r *reader, set *EndpointSet, peer string) {
 	}
 	origin := Origin{Kind: "peering", Name: peer, Peer: peer}
 	for _, gateway := range r.peerGateways(peer) {
+		if gateway.Maintenance {
+			address := net.JoinHostPort(gateway.Host, strconv.Itoa(gateway.Port))
+			set.Skipped = append(set.Skipped, Skipped{Origin: origin, Reason: "gateway address " + address + ": is in maintenance"})
+			continue
+		}
 		addresses, reason := resolve(r, gateway.Host, gateway.Port)
 		if reason != "" {
 			set.Skipped = append(set.Skipped, Skipped{Origin: origin, Reason: "gateway " + reason})

@@ -14,7 +14,9 @@ type PeerGateway struct {
 	Host    string // IP or host name
 	Port    int
 	Healthy bool
-	Weight  uint32 // 1 to 128
+	// Maintenance: the peer's operator asks for no traffic, not even as a last resort.
+	Maintenance bool
+	Weight      uint32 // 1 to 128
 }
 
 // gatewayCount is how many routable imports name a gateway in just these words.
@@ -50,7 +52,8 @@ func countGateways(gateways *iradix.Txn[gatewayCount], before, after any) {
 
 func countGateway(gateways *iradix.Txn[gatewayCount], peer string, gateway PeerGateway, by int) {
 	key := []byte(strings.Join([]string{
-		peer, gateway.Host, strconv.Itoa(gateway.Port), strconv.FormatBool(gateway.Healthy), strconv.Itoa(int(gateway.Weight)),
+		peer, gateway.Host, strconv.Itoa(gateway.Port), strconv.FormatBool(gateway.Healthy), strconv.FormatBool(gateway.Maintenance),
+		strconv.Itoa(int(gateway.Weight)),
 	}, sep))
 	count, _ := gateways.Get(key)
 	count.gateway, count.imports = gateway, count.imports+by
@@ -74,8 +77,8 @@ func gatewaysOf(imported *Import) []PeerGateway {
 		}
 		host, port := wanAddress(instance)
 		found = append(found, PeerGateway{
-			Host: host, Port: port,
-			Healthy: serving(instance.Health), Weight: weight(instance.Service.Weights, instance.Health),
+			Host: host, Port: port, Healthy: serving(instance.Health), Maintenance: instance.Health == config.HealthMaintenance,
+			Weight: weight(instance.Service.Weights, instance.Health),
 		})
 	}
 	return found

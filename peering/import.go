@@ -200,10 +200,11 @@ func (t terms) route(service string, gateways []snapshot.ImportedInstance) (serv
 		if len(gateway.SNI) == 0 {
 			return "", nil, "", fmt.Errorf("no server name, wanted %s.default.default.<name>.external.%s", strings.ToLower(service), t.trustDomain)
 		}
-		if serverName == "" {
-			serverName = gateway.SNI[0]
-		} else if serverName != gateway.SNI[0] {
-			return "", nil, "", fmt.Errorf("server names %.300q and %.300q, wanted one", serverName, gateway.SNI[0])
+		// A Consul leaves a service's name as it is in its server name, where case has no meaning: Envoy compares lower case.
+		if name := strings.ToLower(gateway.SNI[0]); serverName == "" {
+			serverName = name
+		} else if serverName != name {
+			return "", nil, "", fmt.Errorf("server names %.300q and %.300q, wanted one", serverName, name)
 		}
 	}
 	if ourName, err = t.serverName(service, serverName); err != nil {

@@ -150,7 +150,7 @@ func TestServiceMetadataIsHeldAgainstThePin(t *testing.T) {
 		{"other service", server("web.default.default.east.external." + td), "server name of service web, wanted db"},
 		{"other name for us", server("db.default.default.south.external." + td), "server name calls us south, wanted east as for the other services"},
 		{"internal form", server("db.default.dc1.internal." + td), "wanted db.default.default.<name>.external." + td},
-		{"upper case", server("DB.default.default.east.external." + td), "want lower case"},
+		{"upper case", server("DB.default.default.east.external." + td), ""},
 		{"trailing dot", server("db.default.default.east.external." + td + "."), "is empty"},
 		{"wildcard", server("*.default.default.east.external." + td), `holds "*"`},
 		{"too long", server(strings.Repeat("a", 250) + ".default.default.east.external." + td), "want at most 253"},
@@ -172,7 +172,7 @@ func TestServiceMetadataIsHeldAgainstThePin(t *testing.T) {
 			require.Len(t, imported.Gateways, 1, "what was sent is shown, routable or not")
 			if tc.reason == "" {
 				require.Empty(t, imported.NotRoutable)
-				require.NotEmpty(t, imported.ServerName)
+				require.Regexp(t, `^db\.[^A-Z]+$`, imported.ServerName)
 				require.Equal(t, []string{"spiffe://" + td + "/ns/default/dc/dc1/svc/db"}, imported.SpiffeIDs)
 				return
 			}
@@ -236,10 +236,7 @@ func TestNamesThatDifferInCaseOnly(t *testing.T) {
 	east, west := newCluster(t, "east"), foreign(t)
 	p := connectRaw(t, east, west)
 	form := func(name string) string {
-		set := serviceSet(meshInstance(name, "east", west.trustDomain, func(n *wire.CheckServiceNode) {
-			n.Service.Connect.PeerMeta.SNI = []string{strings.ToLower(n.Service.Connect.PeerMeta.SNI[0])}
-		}))
-		return p.offer(wire.TypeService, name+"-sidecar-proxy", set)
+		return p.offer(wire.TypeService, name+"-sidecar-proxy", serviceSet(meshInstance(name, "east", west.trustDomain)))
 	}
 	p.accepted(form("Db"))
 	p.accepted(form("db"))

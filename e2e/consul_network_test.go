@@ -104,6 +104,40 @@ func serverReplaced(l *lab.Lab, dead, front *lab.Consul, consul, dialer *side) {
 	}
 }
 
+// TestConsul113WithTLS: a Consul 1.13.9 with a certificate of its operator's own CA for its gRPC port is dialled with TLS, and
+// dials, as any other peer.
+func TestConsul113WithTLS(t *testing.T) {
+	l := lab.New(t)
+	took := timed(l)
+	ca, certificate, key := l.Certificate("server.dc1.consul")
+	consul := serverSide(l, "beta", l.ConsulWith("beta", lab.Consul113, map[string]any{
+		"tls": map[string]any{"grpc": map[string]any{"ca_file": ca, "cert_file": certificate, "key_file": key}},
+	}))
+	dialer, acceptor := isthmusSide(l, "alpha"), isthmusSide(l, "gamma")
+	for _, s := range []*side{consul, dialer, acceptor} {
+		s.announce()
+	}
+	consul.export(dialer.name, acceptor.name)
+	dialer.export(consul.name)
+	acceptor.export(consul.name)
+	took("started")
+	peerSides(consul, dialer)
+	peerSides(acceptor, consul)
+	for _, isthmus := range []*side{dialer, acceptor} {
+		bothImport(isthmus, consul)
+		if status := isthmus.status(consul); status.Plaintext || status.Dialect != consul.speaks() {
+			t.Errorf("%s says of %s: %+v", isthmus.name, consul.name, status)
+		}
+	}
+	took("both import")
+	consul.process().Kill()
+	consul.Start()
+	for _, isthmus := range []*side{dialer, acceptor} {
+		active(isthmus, consul)
+	}
+	took("restarted")
+}
+
 // serverSide is the side of a Consul that runs already.
 func serverSide(l *lab.Lab, name string, c *lab.Consul) *side {
 	return &side{controlPlane: c, Lab: l, name: name, host: c.Host, process: func() *lab.Process { return c.Server }, consul: c}

@@ -1,18 +1,32 @@
 package lab
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"maps"
+	"math/big"
 	"net"
 	"net/http"
 	"os"
+	"time"
 )
 
 // ConsulWith is Consul with keys of the server's configuration besides the lab's own, or instead of them.
 func (l *Lab) ConsulWith(name, version string, keys map[string]any) *Consul {
 	l.T.Helper()
-	c := l.consulOn(l.Host(name), version, keys)
+	return l.ConsulOn(l.Host(name), version, keys)
+}
+
+// ConsulOn is ConsulWith on a host that there is.
+func (l *Lab) ConsulOn(h *Host, version string, keys map[string]any) *Consul {
+	l.T.Helper()
+	c := l.consulOn(h, version, keys)
 	c.Start()
 	return c
 }
@@ -133,4 +147,36 @@ func (c *Consul) JSONAs(token, path string, v any) error {
 		return err
 	}
 	return json.Unmarshal([]byte(body), v)
+}
+
+// Certificate makes a CA and a server's certificate of it for DNS names, and returns their files and that of the key.
+func (l *Lab) Certificate(names ...string) (caFile, certFile, keyFile string) {
+	l.T.Helper()
+	fail := func(err error) {
+		if err != nil {
+			l.T.Fatal(err)
+		}
+	}
+	write := func(name, kind string, der []byte) string {
+		return l.Write(name, string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})))
+	}
+	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	fail(err)
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	fail(err)
+	root := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "an operator's own CA"}, NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	leaf := &x509.Certificate{
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: names[0]}, DNSNames: names, NotAfter: time.Now().Add(time.Hour),
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	rootDER, err := x509.CreateCertificate(rand.Reader, root, root, caKey.Public(), caKey)
+	fail(err)
+	leafDER, err := x509.CreateCertificate(rand.Reader, leaf, root, key.Public(), caKey)
+	fail(err)
+	keyDER, err := x509.MarshalECPrivateKey(key)
+	fail(err)
+	return write("own-ca.pem", "CERTIFICATE", rootDER), write("server.pem", "CERTIFICATE", leafDER), write("server-key.pem", "EC PRIVATE KEY", keyDER)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/e2e/lab"
@@ -88,8 +89,20 @@ func (s *side) intend(peer *side, action string) {
 // in a gateway mode.
 func (s *side) mesh(peer, mode string) {
 	s.T.Helper()
-	s.app = s.App(s.host, s.name, s.host.App+":"+appPort, false)
-	definition := s.Write(s.name+"-service.hcl", fmt.Sprintf(`
+	s.app = s.register(s.name, 0, s.upstream(peer, peer, mode, 0))
+	s.gateway, s.sidecar = s.Gateway(), s.Sidecar(s.name)
+}
+
+// register starts an application, whose name is the service's and the side's, or for the side's own service the side's,
+// and registers it with a sidecar, which it does not start. offset moves their ports, for several services on one host.
+func (s *side) register(service string, offset int, upstreams ...string) *lab.App {
+	s.T.Helper()
+	name := s.name
+	if service != name {
+		name = service + "@" + name
+	}
+	app := s.App(s.host, name, s.host.App+":"+port(appPort, offset), false)
+	s.CLI("services", "register", s.Write(fmt.Sprintf("%s-%s-service.hcl", s.name, service), fmt.Sprintf(`
 service {
   name    = %q
   address = %q
@@ -100,12 +113,17 @@ service {
     checks  = [ { name = "as the service is", alias_service = %q } ]
     proxy {
       local_service_address = %q
-      upstreams = [ { destination_name = %q, destination_peer = %q, local_bind_address = %q, local_bind_port = %s, mesh_gateway { mode = %q } } ]
+      upstreams = [ %s ]
     }
   } }
-}`, s.name, s.host.App, appPort, s.host.Sidecar, sidecarPort, s.name, s.host.App, peer, peer, s.host.Upstream, upPort, mode))
-	s.CLI("services", "register", definition)
-	s.gateway, s.sidecar = s.Gateway(), s.Sidecar(s.name)
+}`, service, s.host.App, port(appPort, offset), s.host.Sidecar, port(sidecarPort, offset), service, s.host.App, strings.Join(upstreams, ", "))))
+	return app
+}
+
+// upstream is one element of proxy.upstreams: a service at a peer, or with an empty peer here, in a gateway mode.
+func (s *side) upstream(service, peer, mode string, offset int) string {
+	return fmt.Sprintf(`{ destination_name = %q, destination_peer = %q, local_bind_address = %q, local_bind_port = %s, mesh_gateway { mode = %q } }`,
+		service, peer, s.host.Upstream, port(upPort, offset), mode)
 }
 
 // state returns what the side says of a peering.

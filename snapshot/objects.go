@@ -91,7 +91,7 @@ type Import struct {
 	// NotRoutable says why the mesh does not route the service, and what was wanted. Empty: it is routable, and
 	// ServerName, SpiffeIDs and Gateways are set.
 	NotRoutable string
-	ServerName  string   // as the exporter sent it, checked against the pin
+	ServerName  string   // as the exporter sent it, in lower case, checked against the pin
 	SpiffeIDs   []string // service identities in the pinned trust domain, sorted, at most 16
 	Protocol    string
 	Gateways    []ImportedInstance // the mesh form: one for each gateway of the exporter

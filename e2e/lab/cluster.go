@@ -37,10 +37,15 @@ const (
 // flags of `isthmus serve`.
 func (l *Lab) Cluster(name string, args ...string) *Cluster {
 	l.T.Helper()
-	h := l.Host(name)
-	c := &Cluster{Lab: l, Name: name, Host: h, DataDir: l.Path(name + "-data"), HTTP: h.API + ":" + HTTPPort}
+	return l.ClusterOn(l.Host(name), args...)
+}
+
+// ClusterOn is Cluster on a host that is there, whose name is the cluster's.
+func (l *Lab) ClusterOn(h *Host, args ...string) *Cluster {
+	l.T.Helper()
+	c := &Cluster{Lab: l, Name: h.Name, Host: h, DataDir: l.Path(h.Name + "-data"), HTTP: h.API + ":" + HTTPPort}
 	c.args = append([]string{
-		"serve", "--data-dir", c.DataDir, "--datacenter", "dc1", "--node-name", name, "--http-addr", c.HTTP,
+		"serve", "--data-dir", c.DataDir, "--datacenter", "dc1", "--node-name", h.Name, "--http-addr", c.HTTP,
 		"--xds-addr", h.XDS + ":" + XDSPort, "--peering-addr", h.Peering + ":" + PeeringPort,
 		"--allow-peer-addresses", "127.0.0.0/8", "--log-level", "debug",
 	}, args...)

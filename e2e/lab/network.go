@@ -29,6 +29,7 @@ type Host struct {
 	Sidecar, Egress   string // inside the cluster: another host has no way to it, when isolated
 	WAN               string // of the gateway: all hosts reach it
 	programs, callers string // network namespaces of commands, and of applications; empty: the test's own
+	names             string // file in the place of /etc/hosts; empty: the machine's
 }
 
 // Host returns a new machine.
@@ -110,10 +111,11 @@ func (n *namespaces) host(t *testing.T, name string) *Host {
 
 // Command returns a command that runs on the host.
 func (h *Host) Command(name string, args ...string) *exec.Cmd {
-	if h.programs == "" {
-		return exec.Command(name, args...)
+	cmd := exec.Command(name, args...)
+	if h.programs != "" {
+		cmd = exec.Command("nsenter", append([]string{"--net=" + h.programs, name}, args...)...)
 	}
-	return exec.Command("nsenter", append([]string{"--net=" + h.programs, name}, args...)...)
+	return h.named(cmd)
 }
 
 // Dial connects as an application of the host does.

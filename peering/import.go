@@ -191,7 +191,7 @@ type terms struct {
 // terms, and the name by which the peer calls us. The error is the reason why the service is not routable.
 func (t terms) route(service string, gateways []snapshot.ImportedInstance) (serverName string, ids []string, ourName string, err error) {
 	if len(gateways) == 0 {
-		return "", nil, "", fmt.Errorf("no mesh gateway: the peer has sent no instance of %s%s", service, wire.ProxySuffix)
+		return "", nil, "", fmt.Errorf("no mesh gateway: the peer has sent no instance of %[1]s%[2]s, wanted a gateway there and a sidecar of %[1]s", service, wire.ProxySuffix)
 	}
 	for _, gateway := range gateways {
 		if gateway.Protocol != protocolTCP {

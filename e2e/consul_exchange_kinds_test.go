@@ -162,12 +162,14 @@ func (x *exchanged) everything() {
 			return nil
 		}
 	}
+	x.consul.CLI("services", "register", "-name", "plain", "-port", "9100")
 	x.exports(x.consul, "*")
-	x.Eventually("all that there is", is("beta", "page", "pay_out", "twin"))
+	x.Eventually("all that there is", is("beta", "page", "pay_out", "plain", "twin"))
+	x.Eventually("a service without a sidecar", x.notRoutable("plain", "wanted a gateway there and a sidecar of plain"))
 	x.offer("virtual", virtual)
 	x.Eventually("one more service", x.isthmus.reaches(virtual, "virtual@beta"))
 	x.consul.CLI("services", "deregister", "-id", "virtual") // and with it its sidecar
-	x.Eventually("one less", is("beta", "page", "pay_out", "twin"))
+	x.Eventually("one less", is("beta", "page", "pay_out", "plain", "twin"))
 	x.exports(x.consul, "beta")
 	x.Eventually("only one", is("beta"))
 	x.Eventually("a call of it", x.isthmus.calls(x.consul))

@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"fmt"
+	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -80,6 +82,8 @@ func (x *exchanged) prepare() {
 			switch {
 			case i == localTwin:
 				list = append(list, s.upstream(service, "", "", i))
+			case s == x.isthmus && (i == mixedCase || i == virtual): // through the own gateway
+				list = append(list, s.upstream(service, peer.name, "local", i))
 			case service != "" && (i == twin || s == x.isthmus):
 				list = append(list, s.upstream(service, peer.name, "", i))
 			}
@@ -212,7 +216,7 @@ func (s *side) lists(path string, want int) error {
 }
 
 // inMaintenance puts at the Consul a service, the gateway and the node into maintenance. None of them passes here then, and
-// a gateway is not dialled. They come back.
+// a gateway is not dialled. They come back. The Consul hears of the same here.
 func (x *exchanged) inMaintenance() {
 	const passing, maintenance = "passing", "maintenance"
 	for _, what := range []struct {
@@ -236,18 +240,50 @@ func (x *exchanged) inMaintenance() {
 		x.Eventually("the gateway when the "+what.name+" is back", x.health("connect", passing))
 		x.Eventually("a call when the "+what.name+" is back", x.isthmus.calls(x.consul))
 	}
+	for kind, id := range map[string]string{"service": "alpha", "connect": "mesh-gateway"} {
+		path := "/v1/health/" + kind + "/alpha?peer=alpha"
+		x.putMaintenance(id, true)
+		x.Eventually(id+" of the Isthmus while it is in maintenance", func() error { return x.consul.checked(path, maintenance) })
+		x.putMaintenance(id, false)
+		x.Eventually(id+" of the Isthmus when it is back", func() error { return x.consul.checked(path) })
+	}
+	x.Eventually("a call of the Isthmus", x.consul.calls(x.isthmus))
+}
+
+// putMaintenance puts an instance at the Isthmus into maintenance, or takes it back.
+func (x *exchanged) putMaintenance(id string, enable bool) {
+	x.T.Helper()
+	path := fmt.Sprintf("/v1/agent/service/maintenance/%s?enable=%v", id, enable)
+	if status, body, err := x.isthmus.Request(http.MethodPut, path, ""); err != nil || status != http.StatusOK {
+		x.T.Fatalf("%s: %d: %s: %v", path, status, body, err)
+	}
+}
+
+// checked returns nil when there is one instance, whose checks are in these states.
+func (s *side) checked(path string, want ...string) error {
+	var instances []struct{ Checks []struct{ Status string } }
+	if err := s.JSON(path, &instances); err != nil {
+		return err
+	}
+	if len(instances) != 1 {
+		return fmt.Errorf("%s: %d instances, want 1", path, len(instances))
+	}
+	var found []string
+	for _, check := range instances[0].Checks {
+		found = append(found, check.Status)
+	}
+	if !slices.Equal(found, want) {
+		return fmt.Errorf("%s: checks %v, want %v", path, found, want)
+	}
+	return nil
 }
 
 // health is a check of how the Consul's service is here, or for connect its gateway, over HTTP and DNS.
 func (x *exchanged) health(kind, want string) func() error {
 	return func() error {
-		var instances []struct{ Checks []struct{ Status string } }
 		path := "/v1/health/" + kind + "/beta?peer=beta"
-		if err := x.isthmus.JSON(path, &instances); err != nil {
+		if err := x.isthmus.checked(path, want); err != nil {
 			return err
-		}
-		if len(instances) != 1 || len(instances[0].Checks) != 1 || instances[0].Checks[0].Status != want {
-			return fmt.Errorf("%s: %+v: want one that is %s", path, instances, want)
 		}
 		passing := 0
 		if want == "passing" {

@@ -3,40 +3,32 @@ package e2e
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/isthmus-mesh/isthmus/e2e/lab"
 )
 
 // TestConsulUpgrade: a peer that goes from Consul 1.13.9 to 1.15.3 with its state stays a peer, whoever dials. Its new
-// dialect is noticed, and both import in it what the other exports.
+// dialect is noticed, both import in it what the other exports, and bytes go through the Envoys of before and those after.
 func TestConsulUpgrade(t *testing.T) {
 	for _, dials := range []string{"isthmus", "consul"} {
 		t.Run(dials+" dials", func(t *testing.T) {
 			l := lab.New(t)
 			isthmus, consul := isthmusSide(l, "alpha", "--allow-plaintext-peers"), consulSide(l, "beta", lab.Consul113)
-			isthmus.mesh(consul.name, "remote")
-			consul.mesh(isthmus.name, "remote")
-			isthmus.export(consul.name)
-			consul.export(isthmus.name)
+			for _, pair := range [][2]*side{{isthmus, consul}, {consul, isthmus}} {
+				pair[0].mesh(pair[1].name, "remote")
+				pair[0].export(pair[1].name)
+				pair[0].intend(pair[1], "allow")
+			}
 			acceptor, dialer := consul, isthmus
 			if dials == "consul" {
 				acceptor, dialer = isthmus, consul
 			}
 			peerSides(acceptor, dialer)
-			bothImport(isthmus, consul)
-			took := timed(l)
+			bothCall(isthmus, consul)
 
-			consul.consul.Upgrade(lab.Consul115)
-			consul.export(isthmus.name) // of the old entry the new version reads no consumers
-			active(isthmus, consul)
-			l.Eventually(isthmus.name+" knows the new dialect", func() error {
-				if dialect := isthmus.status(consul).Dialect; dialect != consul.speaks() {
-					return fmt.Errorf("it says %s", dialect)
-				}
-				return nil
-			})
-			bothImport(isthmus, consul)
-			took("upgraded")
+			upgraded(isthmus, consul)
+			took := timed(l)
 			isthmus.export()
 			consul.export()
 			l.Eventually(consul.name+" imports nothing", not(consul.imports(isthmus), "it has instances"))
@@ -51,10 +43,49 @@ func TestConsulUpgrade(t *testing.T) {
 				t.Error("the peer is dialled without TLS")
 			}
 			isthmus.export(consul.name)
-			l.Eventually(consul.name+" imports again", consul.imports(isthmus))
+			consul.export(isthmus.name)
+			bothCall(isthmus, consul)
 			took("restarted")
 		})
 	}
+}
+
+// upgraded upgrades a Consul, whose entry about what it exports names nobody to the new version until it is written again.
+// Then its Envoys are replaced by such as the new version serves itself.
+func upgraded(isthmus, consul *side) {
+	l := isthmus.Lab
+	l.T.Helper()
+	took := timed(l)
+	called, calling := isthmus.hold(), consul.hold()
+	consul.consul.Upgrade(lab.Consul115)
+	active(isthmus, consul)
+	l.Eventually(isthmus.name+" knows the new dialect", func() error {
+		if dialect := isthmus.status(consul).Dialect; dialect != consul.speaks() {
+			return fmt.Errorf("it says %s", dialect)
+		}
+		return nil
+	})
+	l.Eventually(isthmus.name+" imports nothing", not(isthmus.imports(consul), "it has instances"))
+	l.Eventually("the connection to what is not exported any more has ended", called.Ended)
+	consul.export(isthmus.name)
+	bothCall(isthmus, consul)
+	if err := calling.Open(); err != nil {
+		l.T.Errorf("the connection to what is exported all the time: %v", err)
+	}
+	took("upgraded")
+
+	called, calling = isthmus.hold(), consul.hold()
+	consul.gateway.Stop()
+	consul.sidecar.Stop()
+	for _, held := range []*lab.Held{called, calling} {
+		l.Eventually("a connection through an Envoy that was stopped has ended", held.Ended)
+	}
+	consul.controlPlane = consul.consul // which no test follows for an Envoy any more
+	consul.gateway, consul.sidecar = consul.Gateway(), consul.Sidecar(consul.name)
+	took("new Envoys")
+	bothCall(isthmus, consul)
+	stayOpen(l.T, time.Second, isthmus.hold(), consul.hold())
+	took("bytes through new Envoys")
 }
 
 // bothImport waits until each side has the other's service.

@@ -12,7 +12,7 @@ import (
 // aggregateJSON is the health of one instance of our own node: its worst check.
 type aggregateJSON struct {
 	AggregatedStatus string
-	Service          *serviceJSON
+	Service          *agentJSON
 	Checks           []checkJSON
 }
 
@@ -64,7 +64,7 @@ func healthAnswer(c *call, status, text string, value any) (any, error) {
 	}[status]
 	c.w.Header().Set("X-Consul-Reason", text)
 	if c.URL.Query().Get("format") == "text" || strings.HasPrefix(c.Header.Get("Accept"), "text/plain") {
-		return raw{code, "text/plain; charset=utf-8", []byte(text)}, nil
+		return raw{code, "text/plain", []byte(text)}, nil
 	}
 	body, err := encode(c, value)
 	return raw{code, "application/json", body}, err

@@ -25,10 +25,38 @@ func (s *server) agentServiceRoutes() []route {
 	}
 }
 
-// agentShape returns an instance as the agent's own endpoints show it.
-func agentShape(w *snapshot.World, i *snapshot.Instance) serviceJSON {
-	shape := serviceShape(i.Service, i.Raft)
-	shape.Datacenter = w.Cluster().Datacenter
+// agentJSON is a service as the agent's own endpoints show it: without what is empty, and without indexes.
+type agentJSON struct {
+	serviceJSON
+	Proxy                    *agentProxyJSON `json:",omitempty"` // nil: it is no proxy; tools tell a proxy by it
+	Connect                  connectJSON     `json:",omitzero"`
+	PeerName                 string          `json:",omitempty"`
+	CreateIndex, ModifyIndex *absent         `json:",omitempty"`
+}
+
+type agentProxyJSON struct {
+	proxyJSON
+	Mode      *absent             `json:",omitempty"`
+	Upstreams []agentUpstreamJSON `json:",omitempty"`
+}
+
+type agentUpstreamJSON struct {
+	upstreamJSON
+	Datacenter *absent `json:",omitempty"`
+}
+
+// absent hides a field of the embedded struct. It is always nil.
+type absent struct{}
+
+func agentShape(w *snapshot.World, i *snapshot.Instance) agentJSON {
+	shape := agentJSON{serviceJSON: serviceShape(i.Service, i.Raft)}
+	shape.Datacenter, shape.Connect = w.Cluster().Datacenter, shape.serviceJSON.Connect
+	if i.Service.Kind != config.KindTypical || i.Service.Proxy != nil {
+		shape.Proxy = &agentProxyJSON{proxyJSON: shape.serviceJSON.Proxy}
+		for _, upstream := range shape.serviceJSON.Proxy.Upstreams {
+			shape.Proxy.Upstreams = append(shape.Proxy.Upstreams, agentUpstreamJSON{upstreamJSON: upstream})
+		}
+	}
 	return shape
 }
 
@@ -45,13 +73,13 @@ func agentServices(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	services := map[string]serviceJSON{}
+	services := map[string]agentJSON{}
 	for _, i := range c.world.OnNode(c.world.Cluster().NodeName) {
 		if !c.shows(i) {
 			continue
 		}
 		shape := agentShape(c.world, i)
-		keep, err := f.keep(shape)
+		keep, err := f.keep(shape.serviceJSON)
 		if err != nil {
 			return nil, err
 		}
@@ -87,10 +115,10 @@ func (s *server) agentService(c *call) (any, error) {
 }
 
 // hashed returns the instance with an ID on our node, and the hash of its shape in it.
-func hashed(w *snapshot.World, id string) (serviceJSON, error) {
+func hashed(w *snapshot.World, id string) (agentJSON, error) {
 	i := local(w, id)
 	if i == nil {
-		return serviceJSON{}, refuse(http.StatusNotFound, "not-found", "unknown service ID: %s", id).about("service/" + id)
+		return agentJSON{}, refuse(http.StatusNotFound, "not-found", "unknown service ID: %s", id).about("service/" + id)
 	}
 	shape := agentShape(w, i)
 	text, err := json.Marshal(shape)
@@ -99,7 +127,7 @@ func hashed(w *snapshot.World, id string) (serviceJSON, error) {
 	return shape, err
 }
 
-func (s *server) awaitHash(c *call, id, seen string, wait time.Duration) (serviceJSON, error) {
+func (s *server) awaitHash(c *call, id, seen string, wait time.Duration) (agentJSON, error) {
 	index := func(w *snapshot.World) uint64 {
 		if shape, err := hashed(w, id); err == nil && shape.ContentHash == seen {
 			return 0
@@ -109,7 +137,7 @@ func (s *server) awaitHash(c *call, id, seen string, wait time.Duration) (servic
 	// The World in which it differs is past the one that the request came with.
 	world, err := s.await(c, max(1, c.world.Index), wait, index)
 	if err != nil {
-		return serviceJSON{}, err
+		return agentJSON{}, err
 	}
 	return hashed(world, id)
 }

@@ -24,7 +24,8 @@ func (s *server) saveBackup(c *call) (any, error) {
 		return nil, errReadOnly
 	}
 	deadline(c.w, backupTimeout)
-	c.w.Header().Set("Content-Type", "application/octet-stream")
+	indexed(c, max(1, c.world.Index))
+	c.w.Header().Set("Content-Type", "application/x-gzip")
 	if err := s.Backup.Snapshot(c.w); err != nil {
 		if begun, ok := c.w.(*recorder); ok && begun.status == 0 {
 			return nil, err

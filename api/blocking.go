@@ -3,7 +3,9 @@ package api
 import (
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/snapshot"
@@ -42,12 +44,23 @@ func (s *server) ask(c *call, question func(*call) (query, error)) (any, error) 
 			return nil, err
 		}
 	}
+	indexed(c, indexOf(q.index, world))
+	return q.answer(world)
+}
+
+// Paths whose answers Consul says the consistency of.
+var consistent = []string{"/v1/catalog/", "/v1/health/", "/v1/connect/intentions/match"}
+
+// indexed sets the headers of an answer that has an index.
+func indexed(c *call, index uint64) {
 	header := c.w.Header()
-	header.Set("X-Consul-Index", strconv.FormatUint(indexOf(q.index, world), 10))
+	header.Set("X-Consul-Index", strconv.FormatUint(index, 10))
 	header.Set("X-Consul-Knownleader", "true")
 	header.Set("X-Consul-Lastcontact", "0")
-	header.Set("X-Consul-Effective-Consistency", "leader")
-	return q.answer(world)
+	header.Set("X-Consul-Query-Backend", "blocking-query")
+	if slices.ContainsFunc(consistent, func(begin string) bool { return strings.HasPrefix(c.URL.Path, begin) }) {
+		header.Set("X-Consul-Effective-Consistency", "leader")
+	}
 }
 
 // indexOf is never 0: a client would not block on that, and ask again and again.

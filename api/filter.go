@@ -24,7 +24,7 @@ func filterParam(c *call) (*filter, error) {
 	if len(expression) > maxFilter {
 		return nil, refuse(http.StatusBadRequest, "filter", "Invalid filter: %d bytes: want at most %d", len(expression), maxFilter)
 	}
-	evaluator, err := bexpr.CreateEvaluator(expression, bexpr.WithMaxExpressions(maxFilterSteps))
+	evaluator, err := bexpr.CreateEvaluator(overLists(expression), bexpr.WithMaxExpressions(maxFilterSteps))
 	if err != nil {
 		return nil, refuse(http.StatusBadRequest, "filter", "Failed to create boolean expression evaluator: %v", err)
 	}

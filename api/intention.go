@@ -33,18 +33,17 @@ type pair struct{ peer, source, destination string }
 // intentionJSON is one source of a service-intentions entry, as Consul lists it.
 type intentionJSON struct {
 	// ID is a hash of the pair: nothing is stored under it, and it stays the same as long as the pair is there.
-	ID                                    string `json:",omitempty"`
-	Description                           string `json:",omitempty"`
-	SourceNS, SourceName                  string
-	DestinationNS, DestinationName        string
-	SourcePartition, DestinationPartition string `json:",omitempty"`
-	SourcePeer                            string `json:",omitempty"`
-	SourceType                            string
-	Action                                config.Action
-	Meta                                  map[string]string `json:",omitempty"`
-	Precedence                            int
-	CreateIndex                           uint64 `bexpr:"-"`
-	ModifyIndex                           uint64 `bexpr:"-"`
+	ID                             string `json:",omitempty"`
+	Description                    string `json:",omitempty"`
+	SourceNS, SourceName           string
+	DestinationNS, DestinationName string
+	SourcePeer                     string `json:",omitempty"`
+	SourceType                     string
+	Action                         config.Action
+	Meta                           map[string]string `json:",omitempty"`
+	Precedence                     int
+	CreateIndex                    uint64 `bexpr:"-"`
+	ModifyIndex                    uint64 `bexpr:"-"`
 }
 
 // intentionSpace makes the IDs of intentions ours.
@@ -61,7 +60,6 @@ func intentionShape(i snapshot.Intention) intentionJSON {
 	shape := intentionJSON{
 		Description: i.Description, SourceNS: config.DefaultNamespace, SourceName: i.Name, DestinationNS: config.DefaultNamespace,
 		DestinationName: i.Destination, SourcePeer: i.Peer, SourceType: "consul", Action: i.Action, Precedence: i.Precedence,
-		SourcePartition: config.DefaultNamespace, DestinationPartition: config.DefaultNamespace,
 		CreateIndex: i.Entry.CreateIndex, ModifyIndex: i.Entry.ModifyIndex,
 	}
 	if entry, ok := i.Entry.Value.(*config.ServiceIntentions); ok {
@@ -69,8 +67,6 @@ func intentionShape(i snapshot.Intention) intentionJSON {
 	}
 	if i.Peer == "" {
 		shape.ID = intentionID(shape.pair())
-	} else {
-		shape.SourcePartition = ""
 	}
 	return shape
 }

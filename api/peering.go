@@ -115,7 +115,7 @@ type peeringJSON struct {
 
 type streamJSON struct {
 	ImportedServices, ExportedServices   []string
-	LastHeartbeat, LastReceive, LastSend *time.Time `json:",omitempty"`
+	LastHeartbeat, LastReceive, LastSend *time.Time
 }
 
 type remoteJSON struct{ Partition, Datacenter string }

@@ -18,7 +18,7 @@ var peeringSteps = []step{
 	{"PUT", "/v1/peering/token", `{"PeerName":"east"}`, 405, []string{"method PUT not allowed"}},
 	{"GET", "/v1/peering/east", "", 200, []string{
 		`"ID":"id-east"`, `"State":"FAILING"`, `"Meta":{"env":"prod"}`, `"ImportedServices":["db"]`, `"LastReceive":"1970-01-01T00:01:40Z"`,
-		`"PeerCAPems":["PEM"]`, `!"LastSend"`, `!"DeletedAt"`,
+		`"PeerCAPems":["PEM"]`, `"LastSend":null`, `!"DeletedAt"`,
 	}},
 	{"GET", "/v1/peering/EAST", "", 200, []string{`"Name":"east"`}},
 	{"GET", "/v1/peering/West", "", 404, []string{`Peering not found for "West"`}},

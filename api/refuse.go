@@ -47,6 +47,12 @@ var refused = map[string]refusal{
 	"/debug/pprof/":                   {"profiling by the API", ""},
 }
 
+// named are the paths that want a name after them, and of what.
+var named = map[string]string{
+	"/v1/catalog/service/": "service", "/v1/catalog/connect/": "service", "/v1/catalog/node/": "node", "/v1/catalog/node-services/": "node",
+	"/v1/health/service/": "service", "/v1/health/connect/": "service", "/v1/health/checks/": "service", "/v1/health/node/": "node",
+}
+
 // refusals returns a route for each feature that there is not, and those for paths that are nobody's: a typo and a
 // missing feature never look alike.
 func refusals() []route {
@@ -60,8 +66,12 @@ func refusals() []route {
 		return func(*call) (any, error) { return nil, refuse(http.StatusNotFound, "path", "%s", text) }
 	}
 	return append(routes,
-		route{method: anyMethod, pattern: "/v1/", access: everybody, do: unknown(
-			"Invalid URL path: not a recognized HTTP API endpoint of Consul's; GET / lists where what is")},
+		route{method: anyMethod, pattern: "/v1/", access: everybody, do: func(c *call) (any, error) {
+			if what := named[c.URL.Path]; what != "" {
+				return nil, refuse(http.StatusBadRequest, "path", "Missing %s name: want it after %s", what, c.URL.Path)
+			}
+			return unknown("Invalid URL path: not a recognized HTTP API endpoint of Consul's; GET / lists where what is")(c)
+		}},
 		route{method: anyMethod, pattern: "/isthmus/v1/", access: everybody, do: unknown("Invalid URL path: not a recognized endpoint of isthmus")},
 		route{method: anyMethod, pattern: "/", access: everybody, do: unknown(
 			"Invalid URL path: if attempting to use the HTTP API, ensure the path starts with '/v1/' or '/isthmus/v1/'")},

@@ -106,6 +106,9 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request, pattern string, m
 }
 
 func (s *server) answer(c *call, methods []route) error {
+	if methods[0].access != everybody {
+		s.setHeaders(c)
+	}
 	found, err := methodRoute(c, methods)
 	if err != nil {
 		return err
@@ -121,7 +124,6 @@ func (s *server) answer(c *call, methods []route) error {
 		if err := s.ready(c); err != nil {
 			return err
 		}
-		s.setHeaders(c)
 	}
 	var value any
 	if found.read != nil {

@@ -34,11 +34,11 @@ type serviceJSON struct {
 	TaggedAddresses   map[string]config.Address `json:",omitempty"`
 	Weights           config.Weights
 	EnableTagOverride bool
-	Proxy             proxyJSON   `json:",omitzero"`
-	Connect           connectJSON `json:",omitzero"`
-	PeerName          string      `json:",omitempty"`
-	CreateIndex       uint64      `bexpr:"-"`
-	ModifyIndex       uint64      `bexpr:"-"`
+	Proxy             proxyJSON
+	Connect           connectJSON
+	PeerName          string
+	CreateIndex       uint64 `bexpr:"-"`
+	ModifyIndex       uint64 `bexpr:"-"`
 	// Datacenter and ContentHash are in the agent's answers only.
 	Datacenter  string `json:",omitempty" bexpr:"-"`
 	ContentHash string `json:",omitempty" bexpr:"-"`
@@ -49,15 +49,18 @@ type proxyJSON struct {
 	DestinationServiceID   string         `json:",omitempty"`
 	LocalServiceAddress    string         `json:",omitempty"`
 	LocalServicePort       int            `json:",omitempty"`
+	Mode                   string         // always empty: there is no transparent mode
 	Config                 map[string]any `json:",omitempty" bexpr:"-"`
 	Upstreams              []upstreamJSON `json:",omitempty"`
 	MeshGateway            config.MeshGateway
+	Expose                 struct{} `bexpr:"-"`
 }
 
 type upstreamJSON struct {
 	DestinationType  string
 	DestinationName  string
 	DestinationPeer  string `json:",omitempty"`
+	Datacenter       string // always empty: there is no federation
 	LocalBindAddress string `json:",omitempty"`
 	LocalBindPort    int
 	Config           map[string]any `json:",omitempty" bexpr:"-"`
@@ -147,11 +150,8 @@ func serviceShape(s *config.Service, raft snapshot.Raft) serviceJSON {
 	if shape.Tags == nil {
 		shape.Tags = []string{}
 	}
-	switch {
-	case s.Proxy != nil:
+	if s.Proxy != nil {
 		shape.Proxy = proxyShape(s.Proxy)
-	case s.Kind != config.KindTypical:
-		shape.Proxy = proxyShape(&config.Proxy{})
 	}
 	return shape
 }
@@ -160,9 +160,6 @@ func proxyShape(p *config.Proxy) proxyJSON {
 	shape := proxyJSON{
 		DestinationServiceName: p.DestinationServiceName, DestinationServiceID: p.DestinationServiceID,
 		LocalServiceAddress: p.LocalServiceAddress, LocalServicePort: p.LocalServicePort, Config: p.Config, MeshGateway: p.MeshGateway,
-	}
-	if shape.Config == nil {
-		shape.Config = map[string]any{} // so that every proxy's block is there: tools tell a proxy by it
 	}
 	for _, u := range p.Upstreams {
 		shape.Upstreams = append(shape.Upstreams, upstreamJSON{

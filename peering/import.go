@@ -18,6 +18,7 @@ const (
 	maxSpiffeIDs     = 16
 	maxServiceName   = 63
 	maxInstanceBytes = 64 << 10
+	maxIdentifier    = 1 << 10 // of a node's name and a service ID
 )
 
 // quotas returns what a policy lets a peer send, with the defaults filled in.
@@ -104,8 +105,16 @@ func convert(from *wire.CheckServiceNode) (snapshot.ImportedInstance, error) {
 		return snapshot.ImportedInstance{}, fmt.Errorf("the service has no ID")
 	case service.Port < 0 || service.Port > 65535:
 		return snapshot.ImportedInstance{}, fmt.Errorf("port %d: want 0 to 65535", service.Port)
-	case hasNUL(node.Node) || hasNUL(service.ID):
-		return snapshot.ImportedInstance{}, fmt.Errorf("a name holds a zero byte")
+	}
+	for _, named := range []struct{ what, text string }{
+		{"node name", node.Node}, {"service ID", service.ID}, {"node address", node.Address}, {"service address", service.Address},
+	} {
+		if len(named.text) > maxIdentifier {
+			return snapshot.ImportedInstance{}, fmt.Errorf("%s of %d bytes: want at most %d", named.what, len(named.text), maxIdentifier)
+		}
+		if unprintable(named.text) {
+			return snapshot.ImportedInstance{}, fmt.Errorf("%s %.100q: want printable characters only", named.what, named.text)
+		}
 	}
 	meta := service.GetConnect().GetPeerMeta()
 	instance := snapshot.ImportedInstance{
@@ -142,7 +151,10 @@ func convert(from *wire.CheckServiceNode) (snapshot.ImportedInstance, error) {
 
 // bounded refuses an instance that is described at unreasonable length.
 func bounded(i snapshot.ImportedInstance) error {
-	size := len(i.Node) + len(i.NodeAddress) + len(i.Service.ID) + len(i.Service.Address) + len(i.CheckOutput)
+	size := len(i.NodeID) + len(i.Datacenter) + len(i.Protocol) + len(i.CheckOutput)
+	if i.Service.Proxy != nil {
+		size += len(i.Service.Proxy.DestinationServiceName) + len(i.Service.Proxy.DestinationServiceID)
+	}
 	for _, texts := range [][]string{i.Service.Tags, i.SNI, i.SpiffeIDs} {
 		for _, text := range texts {
 			size += len(text)
@@ -161,8 +173,6 @@ func bounded(i snapshot.ImportedInstance) error {
 	}
 	return nil
 }
-
-func hasNUL(text string) bool { return strings.ContainsRune(text, 0) }
 
 func filled(m map[string]string) map[string]string {
 	if len(m) == 0 {

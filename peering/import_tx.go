@@ -130,7 +130,7 @@ func (tx *importTx) judge(i *snapshot.Import) {
 	}
 	serverName, ids, ourName, err := wanted.route(i.Service, i.Gateways)
 	if err != nil {
-		i.NotRoutable = err.Error()
+		i.NotRoutable = printable(err.Error(), longestReason)
 		return
 	}
 	i.ServerName, i.SpiffeIDs, tx.ourName, tx.im.fresh = serverName, ids, ourName, false

@@ -6,8 +6,11 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/sirupsen/logrus"
+	"golang.org/x/time/rate"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/isthmus-mesh/isthmus/config"
 	"github.com/isthmus-mesh/isthmus/internal/logkey"
@@ -41,12 +44,13 @@ type importer struct {
 	count    int
 	complete atomic.Bool // the peer has said everything once
 	swept    bool
+	says     rate.Sometimes // of refusals: status has all of them, and a peer shall not fill a disk with them
 }
 
 func newImporter(s *Service, l *link, peer *snapshot.Peer, d dialect, fresh bool, log logrus.FieldLogger) *importer {
 	im := &importer{
 		service: s, link: l, log: log, role: peer.Role, dialect: d, fresh: fresh, policy: policy(s.Store.World(), peer.Name),
-		sizes: map[string]int{}, names: map[string][]string{},
+		sizes: map[string]int{}, names: map[string][]string{}, says: rate.Sometimes{First: 100, Interval: time.Second},
 	}
 	im.quotas = quotas(im.policy)
 	return im
@@ -90,7 +94,7 @@ type refusal struct {
 func (r *refusal) Error() string { return r.text }
 
 func refuse(code int32, format string, args ...any) error {
-	return &refusal{code, fmt.Sprintf(format, args...)}
+	return &refusal{code, printable(fmt.Sprintf(format, args...), longestReason)}
 }
 
 // apply stores a batch in as few commits as it can, and returns the answers. An error means that the store did not take
@@ -178,7 +182,7 @@ func (im *importer) check(r *wire.Response) error {
 // hold keeps a response that came before the trust bundle. It is answered after it.
 func (im *importer) hold(r *wire.Response) error {
 	im.held = append(im.held, r)
-	im.heldSize += len(r.GetResource().GetValue()) + 100
+	im.heldSize += proto.Size(r) + 100
 	if im.heldSize > maxHeld {
 		return fmt.Errorf("the peer sent %d resources and no trust bundle", len(im.held))
 	}
@@ -193,8 +197,10 @@ func (im *importer) answer(r *wire.Response, err error) *wire.ReplicationMessage
 	}
 	why := err.(*refusal)
 	im.link.note(func(n *notes) { remember(n.refusedByUs, r.ResourceID, why.text) })
-	im.log.WithFields(logrus.Fields{logkey.TypeURL: r.ResourceURL, logkey.Name: fmt.Sprintf("%.100q", r.ResourceID), logkey.Reason: why.text}).
-		Warn("peer's resource refused")
+	im.says.Do(func() {
+		im.log.WithFields(logrus.Fields{logkey.TypeURL: r.ResourceURL, logkey.Name: fmt.Sprintf("%.100q", r.ResourceID), logkey.Reason: why.text}).
+			Warn("peer's resource refused")
+	})
 	return answer(r, why.code, why.text)
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/isthmus-mesh/isthmus/peering/wire"
 )
 
@@ -29,7 +31,7 @@ func newInbox() *inbox {
 
 // put waits for room and adds a response. Any one response fits into an empty inbox.
 func (b *inbox) put(ctx context.Context, r *wire.Response) error {
-	size := len(r.GetResource().GetValue())
+	size := proto.Size(r)
 	for !b.tryPut(r, size) {
 		select {
 		case <-ctx.Done():

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -47,19 +48,25 @@ func newCluster(t testing.TB, name string, change ...func(*Config)) *cluster {
 
 // newClusterOn returns a cluster that listens on listener; nil is loopback.
 func newClusterOn(t testing.TB, name string, listener net.Listener, change ...func(*Config)) *cluster {
-	id := uuid.NewString()
-	c := &cluster{t: t, name: name, trustDomain: id + ".consul"}
+	c := newIdentity(t, name)
+	id := strings.TrimSuffix(c.trustDomain, ".consul")
 	c.store = newMemory(snapshot.Event{Key: snapshot.NewKey(snapshot.TableCluster, ""), Object: &snapshot.Cluster{
 		ID: id, TrustDomain: c.trustDomain, Datacenter: "dc1", NodeName: name + "-node",
 		Addresses: config.AddressPolicy{Also: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}},
 	}})
+	c.startOn(listener, change...)
+	return c
+}
+
+// newIdentity returns a cluster that has a name, a trust domain and a CA and does nothing: its streams are raw.
+func newIdentity(t testing.TB, name string) *cluster {
+	c := &cluster{t: t, name: name, trustDomain: uuid.NewString() + ".consul"}
 	var err error
 	c.ca, err = ca.New(t.Context(), ca.Config{
 		TrustDomain: c.trustDomain, Datacenter: "dc1", Load: func() ([]byte, error) { return nil, nil },
 		Save: func(context.Context, []byte) error { return nil },
 	})
 	require.NoError(t, err)
-	c.startOn(listener, change...)
 	return c
 }
 

@@ -29,6 +29,7 @@ type notes struct {
 	fresh         bool              // dialer: a new token's secret was not used for a stream yet
 	sessions      uint64            // that began
 	ignored       uint64            // fields by which the peer said who it is, or who sent something
+	strays        uint64            // messages of the peer, on this stream, that mean nothing here
 }
 
 func newLink(id, name string) *link {
@@ -45,6 +46,7 @@ func (l *link) begin(ctx context.Context, session *session) error {
 		if former == nil {
 			l.session, l.failure = session, ""
 			l.notes.sessions++
+			l.notes.strays = 0
 			clear(l.notes.refusedByPeer)
 			clear(l.notes.incomplete)
 			clear(l.notes.refusedByUs)
@@ -68,7 +70,7 @@ func (l *link) end(session *session, err error) {
 	if l.session != session {
 		return
 	}
-	l.session, l.last, l.failure = nil, session.pulse.read(), err.Error()
+	l.session, l.last, l.failure = nil, session.pulse.read(), printable(err.Error(), longestReason)
 	l.failed = session.Now()
 }
 
@@ -76,7 +78,7 @@ func (l *link) end(session *session, err error) {
 func (l *link) missed(err error, at time.Time, rest time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.failure, l.failed, l.rest = err.Error(), at, rest
+	l.failure, l.failed, l.rest = printable(err.Error(), longestReason), at, rest
 }
 
 // current returns the session that counts, or nil.
@@ -127,12 +129,13 @@ func (l *link) note(in func(*notes)) {
 	in(&l.notes)
 }
 
-// remember keeps a reason for a name, and forgets it with an empty one.
+// remember keeps a reason for a name, and forgets it with an empty one. Both may be a peer's words.
 func remember(reasons map[string]string, name, reason string) {
+	name = printable(name, longestName)
 	if reason == "" {
 		delete(reasons, name)
 	} else if _, known := reasons[name]; known || len(reasons) < noted {
-		reasons[name] = reason
+		reasons[name] = printable(reason, longestReason)
 	}
 }
 

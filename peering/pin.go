@@ -6,12 +6,15 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/isthmus-mesh/isthmus/config"
 	"github.com/isthmus-mesh/isthmus/internal/logkey"
 	"github.com/isthmus-mesh/isthmus/peering/wire"
 	"github.com/isthmus-mesh/isthmus/snapshot"
@@ -28,7 +31,7 @@ func (im *importer) bundle(ctx context.Context, r *wire.Response) error {
 	if message.PeerName != "" || message.Partition != "" {
 		im.link.note(func(n *notes) { n.ignored++ })
 	}
-	roots, err := bundleRoots(&message)
+	roots, err := bundleRoots(&message, im.service.Now())
 	if err != nil {
 		return refuse(wire.CodeInvalidArgument, "trust bundle: %v", err)
 	}
@@ -102,8 +105,9 @@ func mayPin(w *snapshot.World, peer *snapshot.Peer, trustDomain string) string {
 	return ""
 }
 
-// bundleRoots returns the roots of a bundle, re-encoded, in their order and without duplicates.
-func bundleRoots(message *wire.PeeringTrustBundle) ([]string, error) {
+// bundleRoots returns the roots of a bundle, re-encoded, in their order, without duplicates and without those that have
+// expired: a peer that rotates may send the former root for a while.
+func bundleRoots(message *wire.PeeringTrustBundle, now time.Time) ([]string, error) {
 	trustDomain, err := spiffeid.TrustDomainFromString(message.TrustDomain)
 	if err != nil || trustDomain.Name() != message.TrustDomain {
 		return nil, fmt.Errorf("trust domain %.300q: want a name in lower case", message.TrustDomain)
@@ -112,6 +116,7 @@ func bundleRoots(message *wire.PeeringTrustBundle) ([]string, error) {
 		return nil, fmt.Errorf("%d roots: want 1 to %d", len(message.RootPEMs), maxRoots)
 	}
 	var roots []string
+	var expired error
 	for _, text := range message.RootPEMs {
 		root, err := parseRoot(text)
 		if err != nil {
@@ -120,10 +125,17 @@ func bundleRoots(message *wire.PeeringTrustBundle) ([]string, error) {
 		if err := checkRoot(root, message.TrustDomain); err != nil {
 			return nil, err
 		}
+		if now.After(root.NotAfter) {
+			expired = fmt.Errorf("root %q: expired at %s: want one that is good", root.Subject, stamp(root.NotAfter))
+			continue
+		}
 		encoded := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: root.Raw}))
 		if !slices.Contains(roots, encoded) {
 			roots = append(roots, encoded)
 		}
+	}
+	if len(roots) == 0 {
+		return nil, expired
 	}
 	return roots, nil
 }
@@ -153,6 +165,9 @@ func (im *importer) addresses(ctx context.Context, r *wire.Response) error {
 	if err := checkAddresses(message.Addresses); err != nil {
 		return refuse(wire.CodeInvalidArgument, "server addresses: %v", err)
 	}
+	if err := noneAllowed(addressPolicy(im.service.Store.World(), im.link.name), message.Addresses); err != nil {
+		return refuse(wire.CodeInvalidArgument, "server addresses: %v", err)
+	}
 	err := im.service.update(ctx, im.link.id, func(peer *snapshot.Peer) ([]snapshot.Event, error) {
 		if slices.Equal(peer.ServerAddresses, message.Addresses) || im.dialect.rotates && olderToken(peer) {
 			return nil, errUnchanged
@@ -164,6 +179,23 @@ func (im *importer) addresses(ctx context.Context, r *wire.Response) error {
 		return nil
 	}
 	return err
+}
+
+// noneAllowed says why none of a list of addresses would ever be dialled; nil when one may be. A host name is held against
+// the policy when it is dialled.
+func noneAllowed(rules config.AddressPolicy, addresses []string) (refused error) {
+	for _, address := range addresses {
+		target, err := netip.ParseAddrPort(address)
+		if err != nil {
+			return nil
+		}
+		if err := rules.Check(target); err == nil {
+			return nil
+		} else if refused == nil {
+			refused = err
+		}
+	}
+	return refused
 }
 
 // sweep runs when a new stream has been quiet for a while, and takes away what an earlier one brought and this one did

@@ -221,15 +221,20 @@ type rawAcceptor struct {
 	streams  chan *rawPeer
 	finish   chan error // the handler returns what it gets from here
 	exchange func(*wire.ExchangeSecretRequest) (*wire.ExchangeSecretResponse, error)
+	hear     func(messageStream) messageStream // how streams are read; nil: at once
 }
 
 func newRawAcceptor(t testing.TB, c *cluster) *rawAcceptor {
-	certificate, err := c.ca.ServerCertificate([]string{"server.dc1.peering." + c.trustDomain}, nil)
-	require.NoError(t, err)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
+	return newRawAcceptorOn(t, c, listener, listener.Addr().String())
+}
+
+func newRawAcceptorOn(t testing.TB, c *cluster, listener net.Listener, address string) *rawAcceptor {
+	certificate, err := c.ca.ServerCertificate([]string{"server.dc1.peering." + c.trustDomain}, nil)
+	require.NoError(t, err)
 	a := &rawAcceptor{
-		cluster: c, t: t, address: listener.Addr().String(), streams: make(chan *rawPeer, 10), finish: make(chan error, 10),
+		cluster: c, t: t, address: address, streams: make(chan *rawPeer, 10), finish: make(chan error, 10),
 		exchange: func(*wire.ExchangeSecretRequest) (*wire.ExchangeSecretResponse, error) {
 			return &wire.ExchangeSecretResponse{StreamSecret: "stream-secret"}, nil
 		},
@@ -250,7 +255,11 @@ func (a *rawAcceptor) ExchangeSecret(_ context.Context, r *wire.ExchangeSecretRe
 }
 
 func (a *rawAcceptor) StreamResources(stream wire.PeerStreamService_StreamResourcesServer) error {
-	p := newRawPeer(a.t, stream)
+	heard := messageStream(stream)
+	if a.hear != nil {
+		heard = a.hear(stream)
+	}
+	p := newRawPeer(a.t, heard)
 	a.streams <- p
 	select {
 	case err := <-a.finish:

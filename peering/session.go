@@ -45,11 +45,15 @@ type session struct {
 	// announced holds the forms that a peer without inventory may have from us. Send loop only.
 	announced map[string]struct{}
 
-	slowed   atomic.Pointer[time.Time] // when we last made the peer wait
-	ending   chan error                // has what end was given
-	deleting atomic.Bool
-	sending  sync.WaitGroup
-	done     chan struct{} // closed when nothing of the session runs any more
+	idle   *rate.Limiter             // receive loop only: of what is no Response and no answer
+	slowed atomic.Pointer[time.Time] // when we last made the peer wait
+	paced  atomic.Pointer[time.Time] // when we last did because it sent too much
+	// sendingSince is when the message that is being sent right now was begun; nil: none is.
+	sendingSince atomic.Pointer[time.Time]
+	ending       chan error // has what end was given
+	deleting     atomic.Bool
+	sending      sync.WaitGroup
+	done         chan struct{} // closed when nothing of the session runs any more
 }
 
 // newSession returns a session for a stream that is open. fresh says that the stream was opened with a new token's secret.
@@ -68,8 +72,8 @@ func (s *Service) newSession(l *link, peer *snapshot.Peer, d dialect, stream mes
 
 // run works the stream until it ends, and says why. When it returns nothing of the session writes to the store any more;
 // what may still wait inside the stream ends with it, see finish.
-func (s *session) run(ctx context.Context) error {
-	ctx, cancel := context.WithCancelCause(ctx)
+func (s *session) run(stream context.Context) error {
+	ctx, cancel := context.WithCancelCause(stream)
 	defer cancel(nil)
 	s.exporter.attach(s.link.name, s.out)
 	defer s.exporter.detach(s.out)
@@ -89,6 +93,9 @@ func (s *session) run(ctx context.Context) error {
 	loops.Wait()
 	if s.deleting.Load() {
 		return errDeleted
+	}
+	if stream.Err() != nil {
+		return s.reader.reason(context.Cause(ctx))
 	}
 	return context.Cause(ctx)
 }
@@ -140,6 +147,7 @@ func (s *session) guard(ctx context.Context, name string, loop func(context.Cont
 func (s *session) receive(ctx context.Context) error {
 	quota := quotas(policy(s.Store.World(), s.link.name))
 	pace := rate.NewLimiter(rate.Limit(quota.UpdatesPerSecond), 2*quota.Services+100)
+	s.idle = rate.NewLimiter(straysPerSecond, 10*straysPerSecond)
 	for {
 		var message *wire.ReplicationMessage
 		if len(s.early) > 0 {
@@ -151,12 +159,21 @@ func (s *session) receive(ctx context.Context) error {
 			}
 		}
 		s.pulse.received()
+		if err := readable(message); err != nil {
+			return err
+		}
 		switch payload := message.GetPayload().(type) {
 		case *wire.ReplicationMessage_Heartbeat:
 			s.pulse.heartbeatReceived()
 			s.statusChanged()
+			if s.idle.Allow() {
+				continue
+			}
+			if err := s.stray(ctx); err != nil {
+				return err
+			}
 		case *wire.ReplicationMessage_Request:
-			if err := s.request(payload.Request); err != nil {
+			if err := s.request(ctx, payload.Request); err != nil {
 				return err
 			}
 		case *wire.ReplicationMessage_Response:
@@ -167,15 +184,35 @@ func (s *session) receive(ctx context.Context) error {
 			return errTerminated
 		case *wire.ReplicationMessage_Open:
 			return errors.New("the peer opened the stream twice")
+		default:
+			if err := s.stray(ctx); err != nil {
+				return err
+			}
 		}
 	}
+}
+
+// maxEcho bounds what an answer repeats of what it answers. The peer decides how much of it waits here.
+const maxEcho = 1 << 10
+
+// readable wants a message that can be answered.
+func readable(message *wire.ReplicationMessage) error {
+	r := message.GetResponse()
+	if longest := max(len(r.GetNonce()), len(r.GetResourceURL())); longest > maxEcho {
+		return fmt.Errorf("a nonce or type URL of %d bytes: want at most %d", longest, maxEcho)
+	}
+	return nil
 }
 
 // admit lets a response in at the pace that the peer's quota allows. While it waits, everything that the peer sent after
 // it waits too, its answers included, so that the watchdog must not count that time against the peer.
 func (s *session) admit(ctx context.Context, pace *rate.Limiter, r *wire.Response) error {
 	before := s.Now()
-	err := pace.Wait(ctx)
+	var err error
+	if !pace.Allow() {
+		s.paced.Store(&before)
+		err = pace.Wait(ctx)
+	}
 	if err == nil {
 		err = s.in.put(ctx, r)
 	}
@@ -183,6 +220,16 @@ func (s *session) admit(ctx context.Context, pace *rate.Limiter, r *wire.Respons
 		s.slowed.Store(&after)
 	}
 	return err
+}
+
+// straysPerSecond is how many heartbeats, and messages that mean nothing, are read in a second.
+const straysPerSecond = 100
+
+// stray counts a message that means nothing here. Such messages are read slowly when there are many. The watchdog does not
+// make up for that: a peer whose answers wait behind them for too long has its stream ended.
+func (s *session) stray(ctx context.Context) error {
+	s.link.note(func(n *notes) { n.strays++ })
+	return s.idle.Wait(ctx)
 }
 
 // apply stores what was received, as much at once as there is, and then answers it.
@@ -236,6 +283,9 @@ func (s *session) beat(ctx context.Context) error {
 			}
 			s.out.change(func() { s.out.probe = true })
 		case <-watch.C:
+			if since := s.sendingSince.Load(); since != nil && s.Now().Sub(*since) >= s.Timing.Silence {
+				return stuck("the peer does not read: what was sent at %s still waits", stamp(*since))
+			}
 			last := s.pulse.read().verified
 			if last.Before(s.began) {
 				last = s.began
@@ -260,7 +310,7 @@ func (s *session) ignored(count uint64) {
 func (s *session) answered(sent sentResponse, r *wire.Request) {
 	reason := ""
 	if r.Error != nil {
-		reason = fmt.Sprintf("refused by the peer: %.300s", r.Error.Message)
+		reason = "refused by the peer: " + printable(r.Error.Message, 300)
 		s.log.WithFields(logrus.Fields{logkey.TypeURL: sent.url, logkey.Name: sent.id, logkey.Reason: reason}).Warn("peer refused a resource")
 	}
 	s.link.note(func(n *notes) { remember(n.refusedByPeer, sent.id, reason) })
@@ -269,7 +319,10 @@ func (s *session) answered(sent sentResponse, r *wire.Request) {
 
 // transmit sends one message. When the stream is over its reason comes with the next read, which ends the session.
 func (s *session) transmit(ctx context.Context, message *wire.ReplicationMessage) error {
+	began := s.Now()
+	s.sendingSince.Store(&began)
 	err := s.stream.Send(message)
+	s.sendingSince.Store(nil)
 	if errors.Is(err, io.EOF) {
 		<-ctx.Done()
 		return context.Cause(ctx)

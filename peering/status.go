@@ -73,15 +73,15 @@ func (s *Service) state(peer *snapshot.Peer, l *link, session *session, last bea
 		return s.disconnected(peer, l)
 	}
 	if last.verified.IsZero() {
-		return snapshot.Establishing, "connected; no answer from the peer yet"
+		return snapshot.Establishing, joined("connected; no answer from the peer yet", s.remarks(peer, l, session))
 	}
 	if age := s.Now().Sub(last.verified); age >= 2*s.Timing.Heartbeat {
-		return snapshot.Failing, fmt.Sprintf("connected, but no round trip for %s", age.Round(time.Second))
+		return snapshot.Failing, joined(fmt.Sprintf("connected, but no round trip for %s", age.Round(time.Second)), s.remarks(peer, l, session))
 	}
 	if peer.TrustDomain == "" || len(peer.Roots) == 0 {
-		return snapshot.Establishing, "connected; the peer has sent no trust bundle yet"
+		return snapshot.Establishing, joined("connected; the peer has sent no trust bundle yet", s.remarks(peer, l, session))
 	}
-	return snapshot.Active, l.refusals()
+	return snapshot.Active, joined("", s.remarks(peer, l, session))
 }
 
 // disconnected says why there is no stream.
@@ -128,17 +128,60 @@ func (s *Service) tokenState(peer *snapshot.Peer) string {
 	return fmt.Sprintf("waiting for the peer to use the token, until %s", stamp(newest.Expires))
 }
 
+// joined is a reason and what else there is to say.
+func joined(reason string, remarks []string) string {
+	if reason != "" {
+		remarks = append([]string{reason}, remarks...)
+	}
+	return strings.Join(remarks, "; ")
+}
+
+// remarks says what is not taken from a peer that is connected, or not as it was sent.
+func (s *Service) remarks(peer *snapshot.Peer, l *link, session *session) []string {
+	world := s.Store.World()
+	lines := l.refusals()
+	odd := map[string]string{}
+	for _, imported := range world.Imports(peer.Name) {
+		// Without gateways nothing is wrong: some services are only shown.
+		if imported.NotRoutable != "" && len(imported.Gateways) > 0 {
+			odd[imported.Service] = imported.NotRoutable
+		}
+	}
+	lines = append(lines, listed("%d services of the peer are not routable", odd)...)
+	if refused := snapshot.RefusedGateways(world, peer.Name); len(refused) > 0 {
+		lines = append(lines, fmt.Sprintf("%d gateways of the peer are not dialled", len(refused)))
+		lines = append(lines, refused[:min(len(refused), shownReasons)]...)
+	}
+	if paced := session.paced.Load(); paced != nil && s.Now().Sub(*paced) < s.Timing.Heartbeat {
+		lines = append(lines, fmt.Sprintf("updates of the peer wait: at most %d a second are taken", session.importer.quotas.UpdatesPerSecond))
+	}
+	var strays uint64
+	l.note(func(n *notes) { strays = n.strays })
+	if strays > 0 {
+		lines = append(lines, fmt.Sprintf("%d messages of the peer mean nothing here and were passed over", strays))
+	}
+	return lines
+}
+
+// shownReasons is how many reasons of a kind are shown. The others are alike more often than not.
+const shownReasons = 3
+
+// listed returns a headline and the first reasons, or nothing when there are none.
+func listed(headline string, reasons map[string]string) []string {
+	if len(reasons) == 0 {
+		return nil
+	}
+	names := slices.Sorted(maps.Keys(reasons))
+	lines := []string{fmt.Sprintf(headline, len(names))}
+	for _, name := range names[:min(len(names), shownReasons)] {
+		lines = append(lines, fmt.Sprintf("%q: %s", name, reasons[name]))
+	}
+	return lines
+}
+
 // refusals summarises what is not taken from a peer that is connected.
-func (l *link) refusals() string {
+func (l *link) refusals() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.notes.refusedByUs) == 0 {
-		return ""
-	}
-	ids := slices.Sorted(maps.Keys(l.notes.refusedByUs))
-	lines := []string{fmt.Sprintf("%d resources of the peer refused, the last good ones are kept", len(ids))}
-	for _, id := range ids[:min(len(ids), 3)] {
-		lines = append(lines, fmt.Sprintf("%.100q: %s", id, l.notes.refusedByUs[id]))
-	}
-	return strings.Join(lines, "; ")
+	return listed("%d resources of the peer refused, the last good ones are kept", l.notes.refusedByUs)
 }

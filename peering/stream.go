@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/isthmus-mesh/isthmus/peering/wire"
 	"github.com/isthmus-mesh/isthmus/snapshot"
@@ -67,6 +68,20 @@ func (r *reader) read(ctx context.Context) (*wire.ReplicationMessage, error) {
 	}
 }
 
+// reason returns why a stream is over whose context is, as far as it knows more than otherwise.
+func (r *reader) reason(otherwise error) error {
+	for {
+		select {
+		case <-r.messages:
+		case <-r.over:
+			if from, ok := status.FromError(r.err); ok && from.Code() != codes.Canceled && from.Code() != codes.OK {
+				return ended(r.err)
+			}
+			return otherwise
+		}
+	}
+}
+
 // drain reads and forgets up to count messages. A dialer that is refused before it has sent its first subscriptions does
 // not see why, and waits for a minute instead of acting on it.
 func (r *reader) drain(ctx context.Context, count int, limit time.Duration) {
@@ -79,6 +94,9 @@ func (r *reader) drain(ctx context.Context, count int, limit time.Duration) {
 	}
 }
 
+// maxEarly bounds what is read before the dialect is known. A peer subscribes before it sends anything else.
+const maxEarly = 1000
+
 // detect reads until the peer's subscriptions tell its dialect, and returns what it read, which is to be handled as if
 // it came now. A peer subscribes to services first; what follows is the list of services in one dialect only. When time
 // is up guess stands.
@@ -86,7 +104,7 @@ func detect(ctx context.Context, r *reader, guess dialect, limit time.Duration) 
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	var early []*wire.ReplicationMessage
-	for len(early) < maxControl {
+	for size := 0; len(early) < maxEarly && size < maxInboxBytes; {
 		message, err := r.read(ctx)
 		if errors.Is(err, context.DeadlineExceeded) {
 			return guess, early, nil
@@ -95,6 +113,7 @@ func detect(ctx context.Context, r *reader, guess dialect, limit time.Duration) 
 			return guess, early, err
 		}
 		early = append(early, message)
+		size += proto.Size(message)
 		switch url := message.GetRequest().GetResourceURL(); url {
 		case "", wire.TypeService:
 		case wire.TypeServiceList:
@@ -136,7 +155,7 @@ func answer(to *wire.Response, code int32, reason string) *wire.ReplicationMessa
 }
 
 // request handles a subscription, or the answer to a Response of ours.
-func (s *session) request(r *wire.Request) error {
+func (s *session) request(ctx context.Context, r *wire.Request) error {
 	if s.role == snapshot.Dialer && r.PeerID != "" && r.PeerID != s.remoteID {
 		return status.Errorf(codes.InvalidArgument, "expected PeerID to be empty; the wrong end of peering is being dialed")
 	}
@@ -149,11 +168,11 @@ func (s *session) request(r *wire.Request) error {
 		return nil
 	}
 	if s.out.subscribed(r.ResourceURL) {
-		return nil // a repeated subscription, or an answer to what we do not wait for
+		return s.stray(ctx) // a repeated subscription, or an answer to what we do not wait for
 	}
 	switch {
 	case !s.dialect.known(r.ResourceURL):
-		return status.Errorf(codes.InvalidArgument, "subscription request to unknown resource URL: %s", r.ResourceURL)
+		return status.Errorf(codes.InvalidArgument, "subscription request to unknown resource URL: %s", printable(r.ResourceURL, 200))
 	case r.ResponseNonce != "":
 		return status.Error(codes.InvalidArgument, "initial subscription requests for a resource type must not contain a nonce")
 	case r.Error != nil:
@@ -178,8 +197,9 @@ func ended(err error) error {
 type streamError struct{ status *status.Status }
 
 func (e *streamError) Error() string {
+	text := printable(e.status.Message(), longestReason)
 	if e.status.Code() == codes.Unavailable {
-		return e.status.Message()
+		return text
 	}
-	return e.status.Code().String() + ": " + e.status.Message()
+	return e.status.Code().String() + ": " + text
 }

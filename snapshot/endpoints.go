@@ -120,6 +120,15 @@ func peerEndpoints(r *reader, set *EndpointSet, peer string) {
 	}
 }
 
+// RefusedGateways says of each gateway of a peer that is not dialled why not.
+func RefusedGateways(w *World, peer string) []string {
+	var reasons []string
+	for _, skipped := range endpointSet(plain(w), setKey{peer: peer}).Skipped {
+		reasons = append(reasons, skipped.Reason)
+	}
+	return reasons
+}
+
 // gatewayAddresses returns all addresses that a gateway of ours registered, as far as they are known.
 func gatewayAddresses(r *reader, gateway *Instance) []netip.AddrPort {
 	host, port := gateway.Address()

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -39,7 +40,7 @@ func TestConsulOfThreeServers(t *testing.T) {
 	l.Step("it is replaced", func() { serverReplaced(l, leader, front, consul, dialer) })
 }
 
-// leaderDies kills a Consul's leader. Both isthmuses get a stream to the next one, and keep what they imported meanwhile.
+// leaderDies kills a Consul's leader. All isthmuses, of which the first dials, get a stream to the next one, and keep what they imported meanwhile.
 func leaderDies(l *lab.Lab, leader *lab.Consul, consul *side, isthmuses ...*side) {
 	l.T.Helper()
 	before := map[*side]int{}
@@ -58,6 +59,12 @@ func leaderDies(l *lab.Lab, leader *lab.Consul, consul *side, isthmuses ...*side
 			return check()
 		}
 	}
+	l.Eventually(isthmuses[0].name+" asks the others meanwhile", kept(func() error {
+		if reason := isthmuses[0].reason(consul); !strings.Contains(reason, "that server of the peer is not its leader") {
+			return errors.New(reason)
+		}
+		return nil
+	}))
 	l.Eventually("there is a new leader", kept(func() error {
 		if address := consul.consul.Leader(); address == "" || address == leader.Host.WAN {
 			return fmt.Errorf("the leader is %q", address)

@@ -28,9 +28,6 @@ func (s *server) agentCheckRoutes() []route {
 }
 
 func agentChecks(c *call) (any, error) {
-	if err := scope(c); err != nil {
-		return nil, err
-	}
 	f, err := filterParam(c)
 	if err != nil {
 		return nil, err
@@ -49,9 +46,6 @@ func agentChecks(c *call) (any, error) {
 }
 
 func (s *server) registerCheck(c *call) (any, error) {
-	if err := scope(c); err != nil {
-		return nil, err
-	}
 	data, err := body(c)
 	if err != nil {
 		return nil, err
@@ -101,9 +95,6 @@ func (s *server) putCheck(c *call) (any, error) {
 
 // updateCheck sets the state of a TTL check. The health checker is told even of an update that changes nothing.
 func (s *server) updateCheck(c *call, status, output string) (any, error) {
-	if err := scope(c); err != nil {
-		return nil, err
-	}
 	id := c.PathValue("id")
 	check := localCheck(c.world, id)
 	if check == nil {

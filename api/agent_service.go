@@ -66,9 +66,6 @@ func local(w *snapshot.World, id string) *snapshot.Instance {
 }
 
 func agentServices(c *call) (any, error) {
-	if err := scope(c); err != nil {
-		return nil, err
-	}
 	f, err := filterParam(c)
 	if err != nil {
 		return nil, err
@@ -92,9 +89,6 @@ func agentServices(c *call) (any, error) {
 
 // agentService answers with one instance; with ?hash= not before it differs from what the client saw.
 func (s *server) agentService(c *call) (any, error) {
-	if err := scope(c); err != nil {
-		return nil, err
-	}
 	id := c.PathValue("id")
 	if i := local(c.world, id); i != nil && !c.shows(i) {
 		return nil, refuse(http.StatusForbidden, "denied", "Permission denied: this token is proxy %s's", c.who.Proxy)
@@ -143,9 +137,6 @@ func (s *server) awaitHash(c *call, id, seen string, wait time.Duration) (agentJ
 }
 
 func (s *server) registerService(c *call) (any, error) {
-	if err := scope(c); err != nil {
-		return nil, err
-	}
 	replace, err := flag(c, "replace-existing-checks")
 	if err != nil {
 		return nil, err
@@ -183,9 +174,6 @@ func (s *server) retry(c *call, plan func(*snapshot.World) ([]snapshot.Event, er
 }
 
 func (s *server) deregisterService(c *call) (any, error) {
-	if err := scope(c); err != nil {
-		return nil, err
-	}
 	id := c.PathValue("id")
 	return nil, s.retry(c, func(w *snapshot.World) ([]snapshot.Event, error) {
 		i := local(w, id)

@@ -27,9 +27,6 @@ type query struct {
 
 // ask answers a question: at once, or once its index is past the one that the client saw, or when the wait is over.
 func (s *server) ask(c *call, question func(*call) (query, error)) (any, error) {
-	if err := scope(c); err != nil {
-		return nil, err
-	}
 	q, err := question(c)
 	if err != nil {
 		return nil, err

@@ -10,7 +10,7 @@ import (
 func (s *server) catalogRoutes() []route {
 	return []route{
 		{method: "GET", pattern: "/v1/catalog/datacenters", access: read, do: func(c *call) (any, error) {
-			return []string{c.world.Cluster().Datacenter}, scope(c)
+			return []string{c.world.Cluster().Datacenter}, nil
 		}},
 		{method: "GET", pattern: "/v1/catalog/services", access: read, read: catalogServices},
 		{method: "GET", pattern: "/v1/catalog/service/{name}", access: read, read: func(c *call) (query, error) { return catalogService(c, false) }},
@@ -66,12 +66,12 @@ func catalogServices(c *call) (query, error) {
 	if err != nil {
 		return query{}, err
 	}
+	meta := c.URL.Query()["node-meta"]
 	if peer := peerParam(c); peer != "" {
 		return query{index: modified(snapshot.TableImports, peer), answer: func(w *snapshot.World) (any, error) {
-			return importedNames(w, peer), nil
+			return importedNames(w, peer, f, meta)
 		}}, nil
 	}
-	meta := c.URL.Query()["node-meta"]
 	return query{index: modified(snapshot.TableInstances), answer: func(w *snapshot.World) (any, error) {
 		names := map[string][]string{}
 		for _, i := range w.Instances("") {
@@ -128,7 +128,7 @@ func catalogNodes(c *call) (query, error) {
 	meta := c.URL.Query()["node-meta"]
 	if peer := peerParam(c); peer != "" {
 		return query{index: modified(snapshot.TableImports, peer), answer: func(w *snapshot.World) (any, error) {
-			return filtered(f, importedNodes(w, peer))
+			return filtered(f, slices.DeleteFunc(importedNodes(w, peer), func(n nodeJSON) bool { return !hasMeta(n.Meta, meta) }))
 		}}, nil
 	}
 	return query{index: modified(snapshot.TableNodes), answer: func(w *snapshot.World) (any, error) {

@@ -110,7 +110,7 @@ func sameScope(c *call, datacenter, namespace, partition string) error {
 			return refuse(http.StatusBadRequest, "namespace", "namespace or partition %q: not supported: want %q or nothing", value, config.DefaultNamespace)
 		}
 	}
-	return scope(c)
+	return nil
 }
 
 // catalogNode registers the node, unless it is there and is not to be changed.

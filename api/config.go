@@ -50,9 +50,6 @@ func ourKind(kind string) error {
 
 // writeEntry stores one entry, and answers whether it did: false only when ?cas= named another index.
 func (s *server) writeEntry(c *call, allowed func(kind string) error) (any, error) {
-	if err := scope(c); err != nil {
-		return nil, err
-	}
 	data, err := body(c)
 	if err != nil {
 		return nil, err
@@ -77,9 +74,6 @@ func (s *server) writeEntry(c *call, allowed func(kind string) error) (any, erro
 
 // deleteEntry removes one entry. With ?cas= it answers whether it did, else {} as Consul does, also for none.
 func (s *server) deleteEntry(c *call, allowed func(kind string) error) (any, error) {
-	if err := scope(c); err != nil {
-		return nil, err
-	}
 	kind, name := c.PathValue("kind"), c.PathValue("name")
 	if err := allowed(kind); err != nil {
 		return nil, err

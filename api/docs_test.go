@@ -2,7 +2,9 @@ package api
 
 import (
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -44,8 +46,10 @@ proxy's token, which is shown that proxy only; **read**: a token of role read or
 
 ## Served
 
-| method | path | who may |
-| --- | --- | --- |
+The last column names the parameters of the query string that a path takes besides those of every path; what becomes of each is below.
+
+| method | path | who may | parameters |
+| --- | --- | --- | --- |
 `)
 	var refusals strings.Builder
 	for _, e := range Endpoints() {
@@ -54,9 +58,10 @@ proxy's token, which is shown that proxy only; **read**: a token of role read or
 			hint := refused[e.Path].hint
 			fmt.Fprintf(&refusals, "| %s | %s | %s |\n", e.Path, e.Refused, hint)
 		case e.Method != anyMethod:
-			fmt.Fprintf(&text, "| %s | %s | %s |\n", e.Method, strings.TrimSuffix(e.Path, "{$}"), e.Access)
+			fmt.Fprintf(&text, "| %s | %s | %s | %s |\n", e.Method, strings.TrimSuffix(e.Path, "{$}"), e.Access, strings.Join(e.Parameters, ", "))
 		}
 	}
+	text.WriteString(parameterDocument())
 	text.WriteString(`
 ## Refused, by name
 
@@ -67,6 +72,57 @@ Any method answers 501 with the feature's name. A path that is in neither table 
 `)
 	text.WriteString(refusals.String())
 	return text.String()
+}
+
+func parameterDocument() string {
+	var text strings.Builder
+	text.WriteString(`
+## Query parameters
+
+No parameter is accepted and ignored. One that a path does not take is refused with status 400, and the answer names those that it
+takes. Every path takes ` + strings.Join(everywhere, ", ") + `.
+
+| parameter | what becomes of it |
+| --- | --- |
+`)
+	for _, name := range slices.Sorted(maps.Keys(parameterMeanings)) {
+		fmt.Fprintf(&text, "| %s | %s |\n", name, parameterMeanings[name])
+	}
+	for _, name := range slices.Sorted(maps.Keys(refusedParameters)) {
+		fmt.Fprintf(&text, "| %s | refused: %s |\n", name, refusedParameters[name])
+	}
+	text.WriteString("| token | refused: it would end up in logs; send the header X-Consul-Token |\n| any other | refused as unknown |\n")
+	return text.String()
+}
+
+// Every parameter that a route takes has its line in the document, and every line its route.
+func TestParametersAreDocumented(t *testing.T) {
+	known := map[string]bool{}
+	taken := map[string]bool{}
+	for _, e := range Endpoints() {
+		known[e.Method+" "+e.Path] = true
+		for _, name := range e.Parameters {
+			taken[name] = true
+		}
+	}
+	for _, name := range everywhere {
+		taken[name] = true
+	}
+	for pattern := range parameters {
+		if !known[pattern] {
+			t.Errorf("%s: there is no such route", pattern)
+		}
+	}
+	for name := range taken {
+		if parameterMeanings[name] == "" {
+			t.Errorf("%s: says nowhere what becomes of it", name)
+		}
+	}
+	for name := range parameterMeanings {
+		if !taken[name] {
+			t.Errorf("%s: is taken by no route", name)
+		}
+	}
 }
 
 // No route is open by oversight: what changes something, or shows a secret, is an operator's.

@@ -78,6 +78,12 @@ func healthChecks(c *call) (query, error) {
 		return query{}, err
 	}
 	name, meta := c.PathValue("name"), c.URL.Query()["node-meta"]
+	if peer := peerParam(c); peer != "" {
+		index, shapes := importedQuery(peer, name, false)
+		return query{index: index, answer: func(w *snapshot.World) (any, error) {
+			return filtered(f, checksOf(shapes(w), meta, anyCheck))
+		}}, nil
+	}
 	return query{
 		index: func(w *snapshot.World) uint64 {
 			index := w.Modified(snapshot.TableInstances, name)
@@ -107,6 +113,9 @@ func healthNode(c *call) (query, error) {
 		return query{}, err
 	}
 	node := c.PathValue("name")
+	if peer := peerParam(c); peer != "" {
+		return importedChecks(peer, f, nil, func(check checkJSON) bool { return check.Node == node }), nil
+	}
 	return query{index: modified(snapshot.TableChecks, node), answer: func(w *snapshot.World) (any, error) {
 		return filtered(f, checkShapes(w, w.ChecksOn(node)))
 	}}, nil
@@ -122,12 +131,16 @@ func healthState(c *call) (query, error) {
 	if err != nil {
 		return query{}, err
 	}
+	meta := c.URL.Query()["node-meta"]
+	keep := func(check checkJSON) bool { return state == "any" || check.Status == state }
+	if peer := peerParam(c); peer != "" {
+		return importedChecks(peer, f, meta, keep), nil
+	}
 	return query{index: modified(snapshot.TableChecks), answer: func(w *snapshot.World) (any, error) {
-		checks := w.ChecksOn("")
-		if state != "any" {
-			checks = slices.DeleteFunc(checks, func(check *snapshot.Check) bool { return check.Status != state })
-		}
-		return filtered(f, checkShapes(w, checks))
+		checks := slices.DeleteFunc(checkShapes(w, w.ChecksOn("")), func(check checkJSON) bool {
+			return !keep(check) || len(meta) > 0 && !hasMeta(nodeShape(w, check.Node, "").Meta, meta)
+		})
+		return filtered(f, checks)
 	}}, nil
 }
 

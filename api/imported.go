@@ -63,19 +63,56 @@ func importedQuery(peer, name string, mesh bool) (index func(*snapshot.World) ui
 	}
 }
 
-// importedNames returns the names that a peer's services have in its catalog, with their tags.
-func importedNames(w *snapshot.World, peer string) map[string][]string {
+// importedNames returns the names that a peer's services have in its catalog, with their tags: all, or those with an
+// instance that f and meta keep.
+func importedNames(w *snapshot.World, peer string, f *filter, meta []string) (map[string][]string, error) {
 	names := map[string][]string{}
 	for _, i := range w.Imports(peer) {
-		names[i.Service] = []string{}
-		for _, instance := range i.Instances {
-			if instance.Service != nil {
-				names[i.Service] = union(names[i.Service], instance.Service.Tags)
+		for _, mesh := range []bool{false, true} {
+			shapes := importedShapes(i, mesh)
+			name := i.Service
+			if mesh {
+				name += meshSuffix
+			}
+			if len(shapes) == 0 && !mesh && f == nil && len(meta) == 0 {
+				names[name] = []string{}
+			}
+			for _, shape := range shapes {
+				keep, err := f.keep(entryShape(shape))
+				if err != nil {
+					return nil, err
+				}
+				if keep && hasMeta(shape.Node.Meta, meta) {
+					names[name] = union(names[name], shape.Service.Tags)
+				}
 			}
 		}
-		if len(i.Gateways) > 0 {
-			names[i.Service+meshSuffix] = []string{}
+	}
+	return names, nil
+}
+
+// importedChecks is a question about the checks of all that a peer exports.
+func importedChecks(peer string, f *filter, meta []string, keep func(checkJSON) bool) query {
+	return query{index: modified(snapshot.TableImports, peer), answer: func(w *snapshot.World) (any, error) {
+		var checks []checkJSON
+		for _, i := range w.Imports(peer) {
+			checks = append(checks, checksOf(append(importedShapes(i, false), importedShapes(i, true)...), meta, keep)...)
+		}
+		return filtered(f, checks)
+	}}
+}
+
+// checksOf returns the checks of instances on nodes with that meta.
+func checksOf(shapes []instanceJSON, meta []string, keep func(checkJSON) bool) []checkJSON {
+	var checks []checkJSON
+	for _, shape := range shapes {
+		for _, check := range shape.Checks {
+			if hasMeta(shape.Node.Meta, meta) && keep(check) {
+				checks = append(checks, check)
+			}
 		}
 	}
-	return names
+	return checks
 }
+
+func anyCheck(checkJSON) bool { return true }

@@ -140,16 +140,13 @@ func (s *server) removeIntention(c *call, p pair) error {
 		return peerRefusal(c.world, p.destination, without)
 	}
 	if c.world.Entry(config.KindServiceIntentions, p.destination) == nil {
-		return scope(c)
+		return nil
 	}
 	return s.editIntentions(c, p.destination, func(sources []map[string]any) ([]map[string]any, error) { return without(sources), nil })
 }
 
 // editIntentions rewrites the entry of a destination with other sources, unless somebody else did meanwhile: then again.
 func (s *server) editIntentions(c *call, destination string, edit func([]map[string]any) ([]map[string]any, error)) error {
-	if err := scope(c); err != nil {
-		return err
-	}
 	return s.retry(c, func(w *snapshot.World) ([]snapshot.Event, error) {
 		entry, sources := intentionsEntry(w, destination)
 		sources, err := edit(sources)

@@ -11,7 +11,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/snapshot"
 )
 
-// scope refuses a request for what there is only one of: another datacenter, namespace or partition.
+// scope refuses a request for another of what there is only one of: datacenters, namespaces and partitions.
 func scope(c *call) error {
 	values := c.URL.Query()
 	if dc := values.Get("dc"); dc != "" && !strings.EqualFold(dc, c.world.Cluster().Datacenter) {

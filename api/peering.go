@@ -25,9 +25,6 @@ func (s *server) generateToken(c *call) (any, error) {
 	if s.Peering == nil {
 		return nil, errReadOnly
 	}
-	if err := scope(c); err != nil {
-		return nil, err
-	}
 	data, err := body(c)
 	if err != nil {
 		return nil, err
@@ -47,9 +44,6 @@ func (s *server) establish(c *call) (any, error) {
 	if s.Peering == nil {
 		return nil, errReadOnly
 	}
-	if err := scope(c); err != nil {
-		return nil, err
-	}
 	data, err := body(c)
 	if err != nil {
 		return nil, err
@@ -65,9 +59,6 @@ func (s *server) establish(c *call) (any, error) {
 func (s *server) deletePeering(c *call) (any, error) {
 	if s.Peering == nil {
 		return nil, errReadOnly
-	}
-	if err := scope(c); err != nil {
-		return nil, err
 	}
 	name := strings.ToLower(c.PathValue("name"))
 	if c.world.Peer(name) == nil {

@@ -119,6 +119,9 @@ func (s *server) answer(c *call, methods []route) error {
 	if err := s.authorize(c, found.access); err != nil {
 		return err
 	}
+	if err := found.checkQuery(c); err != nil {
+		return err
+	}
 	signed(c)
 	if found.access != everybody {
 		if err := s.ready(c); err != nil {
@@ -190,16 +193,17 @@ func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
 // An Endpoint is one method of one path, as docs/compatibility.md lists it.
 type Endpoint struct {
-	Method, Path string // Path as a pattern of http.ServeMux; Method "*" is any
-	Access       string // who may: "anybody", "metrics", "read" or "operator"
-	Refused      string // the feature that there is not; empty: it is served
+	Method, Path string   // Path as a pattern of http.ServeMux; Method "*" is any
+	Access       string   // who may: "anybody", "metrics", "read" or "operator"
+	Refused      string   // the feature that there is not; empty: it is served
+	Parameters   []string // of the query string, besides those of every path
 }
 
 // Endpoints returns the whole API, sorted by path and method.
 func Endpoints() []Endpoint {
 	var list []Endpoint
 	for _, r := range (&server{}).routes() {
-		list = append(list, Endpoint{r.method, r.pattern, r.access.String(), refused[r.pattern].feature})
+		list = append(list, Endpoint{r.method, r.pattern, r.access.String(), refused[r.pattern].feature, r.takes()})
 	}
 	slices.SortFunc(list, func(a, b Endpoint) int {
 		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Method, b.Method))

@@ -13,9 +13,6 @@ func whyRoutes() []route {
 // why explains one call: of ?source= to ?destination=, which ?peer= may make a service of a peer, while ?source-peer=
 // makes the source one. The answer is a snapshot.Explanation.
 func why(c *call) (any, error) {
-	if err := scope(c); err != nil {
-		return nil, err
-	}
 	p, err := pairParams(c)
 	if err != nil {
 		return nil, err

@@ -43,8 +43,10 @@ var answersThatDiffer = []deviation{
 	{"GET /v1/catalog/.*peer=.*", "field .*", "/v1/catalog with `peer=`", "it is honoured, as under /v1/health"},
 	{"GET /v1/health/(checks|node|state)/.*peer=.*", "field .*", "/v1/health/checks, node and state with `peer=`", "it is honoured, as by /v1/health/service"},
 
+	{"GET .*(merge-central-config|colour=red)", anything, "a query parameter that is not supported", "it is refused, and not ignored"},
+
 	// Headers.
-	{"GET .*(passing=maybe|filter=.*|/v1/internal/ui/exported-services)", "header X-Consul-.*: none, Consul's set", "any refusal", "it has no index: there is nothing to wait for"},
+	{"GET .*(passing=maybe|filter=.*|dc=nope|/v1/internal/ui/exported-services)", "header X-Consul-.*: none, Consul's set", "any refusal", "it has no index: there is nothing to wait for"},
 	{"GET /v1/(connect/intentions/(exact|check|0).*|peering/nobody)", "header X-Consul-.*: set, Consul's none", "one intention, a check of it, a peering that there is not", "they have an index, and may be waited for"},
 	{"GET /v1/(catalog|health)/service/", "header X-Consul-Default-Acl-Policy: none, Consul's set", "a path without its name", "no header of the ACL policy"},
 

@@ -42,6 +42,12 @@ func TestLeafNotAfter(t *testing.T) {
 	if got := apiProxy(xds.ProxyStatus{Connected: at, Address: "10.0.0.1:4000", LastAck: at}); got.Address != "10.0.0.1:4000" || got.LastAck == nil || !got.LastAck.Equal(at) {
 		t.Errorf("shown as %+v: want the address and the last ACK", got)
 	}
+	for envoy, late := range map[string]bool{"1.37.0": true, "1.38.3": true, "1.39.0": false, "1.40.0": false, "of unknown version": false} {
+		got := apiProxy(xds.ProxyStatus{Connected: at, View: true, Envoy: envoy, DrainSeconds: 8}).Warnings
+		if (len(got) == 1 && strings.Contains(got[0], "after 8 s")) != late {
+			t.Errorf("Envoy %s: warnings %v", envoy, got)
+		}
+	}
 	if got := apiProxy(xds.ProxyStatus{}).LeafNotAfter; got != nil {
 		t.Errorf("no certificate ends at %v", got)
 	}

@@ -76,13 +76,26 @@ func apiProxy(status xds.ProxyStatus) api.Proxy {
 
 func connectedWarnings(status xds.ProxyStatus) []string {
 	var warnings []string
-	if status.DrainSeconds == 0 {
+	switch {
+	case status.DrainSeconds == 0:
 		warnings = append(warnings, drainUnknown)
+	case closesLate(status.Envoy):
+		warnings = append(warnings, fmt.Sprintf("Envoy %s ends the open connections of a revoked source after %v s; 1.39 and newer do at once where they carry bytes",
+			status.Envoy, status.DrainSeconds))
 	}
 	if !status.View {
 		warnings = append(warnings, "is connected and not registered: it is told nothing")
 	}
 	return warnings
+}
+
+// closesLate tells whether an Envoy has no check_drain_close: connections then live until the drain time is over.
+func closesLate(envoy string) bool {
+	var major, minor int
+	if _, err := fmt.Sscanf(envoy, "%d.%d", &major, &minor); err != nil {
+		return false // its version is unknown
+	}
+	return major == 1 && minor < 39
 }
 
 func optional(t time.Time) *time.Time {

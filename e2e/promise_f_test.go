@@ -77,3 +77,21 @@ func TestPromiseGNewServiceAtKnownGateways(t *testing.T) {
 		})
 	}
 }
+
+// TestPromiseGFirstServiceInModeLocal: the first service of a peer, through the own gateway that knew no endpoint of that
+// peer, is usable within 1 s; so it is each time that it is exported again.
+func TestPromiseGFirstServiceInModeLocal(t *testing.T) {
+	p := newPair(lab.New(t), "local", false)
+	for range 3 {
+		export(p.beta, nil)
+		p.Eventually("db is not exported: refused", p.unanswered)
+		p.Eventually("the own gateway has no way to the peer", func() error {
+			if n := p.gatewayA.Stat(`^cluster\.imp~beta\.membership_total$`); n != 0 {
+				return fmt.Errorf("%d endpoints", n)
+			}
+			return nil
+		})
+		export(p.beta, map[string][]string{"db": {"alpha"}})
+		p.Promise("the first service of a peer in mode local", time.Second, p.answers)
+	}
+}

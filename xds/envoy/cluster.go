@@ -64,7 +64,12 @@ func (b *Builder) EDSCluster(c EDSCluster, origin Origin) *Resource {
 		EdsClusterConfig:     &clusterv3.Cluster_EdsClusterConfig{EdsConfig: ads(), ServiceName: c.EndpointSet},
 		ConnectTimeout:       duration(c.ConnectTimeout),
 		CircuitBreakers:      connections(c.MaxConnections),
-		CommonLbConfig:       &clusterv3.Cluster_CommonLbConfig{HealthyPanicThreshold: panicBelow},
+		CommonLbConfig: &clusterv3.Cluster_CommonLbConfig{
+			HealthyPanicThreshold: panicBelow,
+			// Else Envoy collects changes of health for a second: also the first success of a probe, before which a new host is not used.
+			// https://www.envoyproxy.io/docs/envoy/latest/api-v3/config/cluster/v3/cluster.proto#envoy-v3-api-field-config-cluster-v3-cluster-commonlbconfig-update-merge-window
+			UpdateMergeWindow: duration(0),
+		},
 		OutlierDetection: &clusterv3.OutlierDetection{
 			// Without the split, a TCP connect failure would count as something else.
 			SplitExternalLocalOriginErrors: true,

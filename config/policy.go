@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// PeerPolicy is what we let one peer (Name), or every peer without a policy of its own (Wildcard), do to us.
+// PeerPolicy is what we let one peer (Name), or every peer (Wildcard), do to us. A field that the policy of a peer does not
+// set is that of every peer's.
 type PeerPolicy struct {
 	Name           string
 	AllowAddresses []AddressRule     `json:",omitempty"` // replaces the defaults of AddressPolicy; empty keeps them

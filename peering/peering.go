@@ -236,15 +236,8 @@ func (s *Service) statusChanged() {
 	}
 }
 
-// policy returns what the operator lets a peer do: its own policy, else that of every peer, else the defaults.
-func policy(w *snapshot.World, peer string) config.PeerPolicy {
-	for _, name := range []string{peer, config.Wildcard} {
-		if found, ok := snapshot.EntryOf[*config.PeerPolicy](w, name); ok {
-			return *found
-		}
-	}
-	return config.PeerPolicy{}
-}
+// policy returns what the operator lets a peer do: field by field its own policy, else that of every peer, else the defaults.
+func policy(w *snapshot.World, peer string) config.PeerPolicy { return snapshot.Policy(w, peer) }
 
 // addressPolicy returns the rules for the addresses that a peer names.
 func addressPolicy(w *snapshot.World, peer string) config.AddressPolicy {

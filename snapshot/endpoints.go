@@ -140,28 +140,6 @@ func gatewayAddresses(r *reader, gateway *Instance) []netip.AddrPort {
 	return addresses
 }
 
-// addressPolicy returns what of a peer's addresses may be dialled. Own is the caller's to append to.
-func addressPolicy(r *reader, peer string) config.AddressPolicy {
-	var policy config.AddressPolicy
-	if cluster := r.cluster(); cluster != nil {
-		policy = cluster.Addresses
-	}
-	if own := policyOf(r, peer); own != nil {
-		policy.Allow = own.AllowAddresses
-	}
-	policy.Own = slices.Clone(policy.Own)
-	return policy
-}
-
-// policyOf returns the policy of a peer, else that of every peer without one of its own, or nil.
-func policyOf(r *reader, peer string) *config.PeerPolicy {
-	if policy, ok := entryOf[*config.PeerPolicy](r, peer); ok {
-		return policy
-	}
-	policy, _ := entryOf[*config.PeerPolicy](r, config.Wildcard)
-	return policy
-}
-
 // resolve returns the addresses of a host, or why there are none.
 func resolve(r *reader, host string, port int) ([]netip.AddrPort, string) {
 	if port < 1 || port > 65535 {

@@ -124,12 +124,8 @@ func routable(r *reader, service, peer string) (*Import, string) {
 	case imported.ServerName == "" || len(imported.SpiffeIDs) == 0:
 		return nil, "not routable: no server name or no identity"
 	}
-	if policy := policyOf(r, peer); policy != nil && len(policy.Accept) > 0 && !accepts(policy, service) {
+	if policy := policyOf(r, peer); len(policy.Accept) > 0 && !slices.Contains(policy.Accept, service) {
 		return nil, fmt.Sprintf("peer-policy %s does not accept it: want %s in Accept", policy.Name, service)
 	}
 	return imported, ""
-}
-
-func accepts(policy *config.PeerPolicy, service string) bool {
-	return slices.Contains(policy.Accept, service) || slices.Contains(policy.Accept, config.Wildcard)
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/isthmus-mesh/isthmus/e2e/lab"
+	"github.com/isthmus-mesh/isthmus/internal/session"
 )
 
 // resolver is a server with DNS: an Isthmus or a Consul, both given work by Consul's command.
@@ -43,7 +44,7 @@ func startResolver(t *testing.T, bin, kind, name string) *resolver {
 		_ = server.Process.Signal(os.Interrupt) // it may have ended
 		_ = server.Wait()                       // how it ended does not matter
 	})
-	r.eventually(kind+" "+name+" is ready", func() error { return answers(t.Context(), "http://"+r.http+ready) })
+	r.eventually(kind+" "+name+" is ready", func() error { return session.Answers(t.Context(), "http://"+r.http+ready) })
 	return r
 }
 

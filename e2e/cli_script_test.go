@@ -1,25 +1,20 @@
 package e2e
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/isthmus-mesh/isthmus/e2e/lab"
+	"github.com/isthmus-mesh/isthmus/internal/session"
 )
 
 // TestConsulCLI runs sessions of the real `consul` command, each against Isthmus and against a real Consul, so that what
@@ -64,7 +59,7 @@ func sessions(t *testing.T, dir string) {
 					return nil
 				},
 				Cmds: map[string]func(*testscript.TestScript, bool, []string){
-					"server": startServer, "use": useServer, "exits": exits, "eventually": eventually, "save": saveMatch,
+					"server": startServer, "use": useServer, "exits": session.Exits, "eventually": session.Eventually(sessionPatience), "save": saveMatch,
 				},
 			})
 		})
@@ -102,53 +97,11 @@ func startServer(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	program, err := exec.LookPath(filepath.Join(strings.Split(ts.Getenv("PATH"), string(os.PathListSeparator))[0], kind))
 	ts.Check(err)
-	log, err := os.Create(ts.MkAbs(name + ".log"))
-	ts.Check(err)
-	cmd := exec.Command(program, command...)
-	cmd.Stdout, cmd.Stderr = log, log
-	ts.Check(cmd.Start())
-	ended := make(chan struct{})
-	go func() { defer close(ended); _ = cmd.Wait() }() // how it ended is in its log
-	ts.Defer(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		select {
-		case <-ended:
-		case <-time.After(10 * time.Second):
-			_ = cmd.Process.Kill()
-			<-ended
-		}
-		_ = log.Close()
-	})
+	started := session.Start(ts, name, exec.Command(program, command...), "http://"+http+ready)
 	ts.Setenv(name, http)
 	ts.Setenv(name+"_XDS", xds)
 	useServer(ts, false, args)
-	poll(ts, name+" to be ready", func(ctx context.Context) error {
-		select {
-		case <-ended:
-			text, _ := os.ReadFile(log.Name()) // what can be had of it
-			ts.Fatalf("%s has ended:\n%s", name, text)
-		default:
-		}
-		return answers(ctx, "http://"+http+ready)
-	})
-}
-
-// answers returns nil once a URL answers 200.
-func answers(ctx context.Context, url string) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return err
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
-	if err == nil && response.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s: %s", response.Status, text)
-	}
-	return err
+	session.Poll(ts, sessionPatience, name+" to be ready", started)
 }
 
 func isthmusCommand(ts *testscript.TestScript, name string) (http, xds string, args []string) {
@@ -187,59 +140,6 @@ func useServer(ts *testscript.TestScript, neg bool, args []string) {
 	if ts.Getenv("SERVER") == isthmusServer {
 		ts.Setenv("CONSUL_HTTP_TOKEN_FILE", filepath.Join(ts.MkAbs(args[0]), "operator.token"))
 	}
-}
-
-// poll tries until it works.
-func poll(ts *testscript.TestScript, what string, try func(context.Context) error) {
-	ctx, cancel := context.WithTimeout(context.Background(), sessionPatience)
-	defer cancel()
-	again := time.NewTicker(50 * time.Millisecond)
-	defer again.Stop()
-	for {
-		err := try(ctx)
-		if err == nil {
-			return
-		}
-		select {
-		case <-ctx.Done():
-			ts.Fatalf("waited %s for %s: %v", sessionPatience, what, err)
-		case <-again.C:
-		}
-	}
-}
-
-func exits(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
-		ts.Fatalf("usage: exits CODE COMMAND…")
-	}
-	want, err := strconv.Atoi(args[0])
-	ts.Check(err)
-	got := 0
-	if err := ts.Exec(args[1], args[2:]...); err != nil {
-		var exit *exec.ExitError
-		if !errors.As(err, &exit) {
-			ts.Fatalf("%v", err)
-		}
-		got = exit.ExitCode()
-	}
-	if got != want {
-		ts.Fatalf("exit code %d, want %d", got, want)
-	}
-}
-
-func eventually(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
-		ts.Fatalf("usage: eventually REGEX COMMAND…")
-	}
-	wanted, err := regexp.Compile("(?m)" + args[0])
-	ts.Check(err)
-	poll(ts, strings.Join(args[1:], " ")+" to print "+args[0], func(context.Context) error {
-		err := ts.Exec(args[1], args[2:]...)
-		if err == nil && !wanted.MatchString(ts.ReadFile("stdout")) {
-			err = fmt.Errorf("it prints\n%s", ts.ReadFile("stdout"))
-		}
-		return err
-	})
 }
 
 func saveMatch(ts *testscript.TestScript, neg bool, args []string) {

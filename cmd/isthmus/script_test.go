@@ -2,23 +2,18 @@ package main
 
 import (
 	"bufio"
-	"context"
-	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
-	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	bootstrap "github.com/isthmus-mesh/isthmus/envoy-bootstrap"
+	"github.com/isthmus-mesh/isthmus/internal/session"
 )
 
 func TestMain(m *testing.M) {
@@ -57,7 +52,7 @@ func TestScripts(t *testing.T) {
 			return err
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"cluster": startCluster, "use": useCluster, "exits": exits, "eventually": eventually, "mode": fileMode,
+			"cluster": startCluster, "use": useCluster, "exits": session.Exits, "eventually": session.Eventually(patience), "mode": fileMode,
 		},
 	})
 }
@@ -72,38 +67,11 @@ func startCluster(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	command := exec.Command("isthmus", "serve", "--data-dir", ts.MkAbs(name), "--node-name", name, "--datacenter", "dc1",
 		"--http-addr", ports[0], "--xds-addr", ports[1], "--peering-addr", ports[2], "--allow-peer-addresses", "127.0.0.0/8")
-	log, err := os.Create(ts.MkAbs(name + ".log"))
-	ts.Check(err)
-	command.Stderr = log
-	ts.Check(command.Start())
-	ended := make(chan struct{})
-	go func() { defer close(ended); _ = command.Wait() }() // how it ended matters to nobody
-	ts.Defer(func() {
-		_ = command.Process.Signal(syscall.SIGTERM)
-		<-ended
-		_ = log.Close()
-	})
+	ready := session.Start(ts, name, command, "http://"+ports[0]+"/readyz")
 	ts.Setenv(name+"_HTTP", ports[0])
 	ts.Setenv(name+"_XDS", ports[1])
 	useCluster(ts, false, args)
-	poll(ts, name+" to be ready", func(ctx context.Context) error {
-		select {
-		case <-ended:
-			text, _ := os.ReadFile(log.Name())
-			ts.Fatalf("%s has ended:\n%s", name, text)
-		default:
-		}
-		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+ports[0]+"/readyz", nil)
-		ts.Check(err)
-		response, err := http.DefaultClient.Do(request)
-		if err == nil {
-			defer response.Body.Close()
-			if response.StatusCode != http.StatusOK {
-				err = errors.New(response.Status)
-			}
-		}
-		return err
-	})
+	session.Poll(ts, patience, name+" to be ready", ready)
 }
 
 func useCluster(ts *testscript.TestScript, neg bool, args []string) {
@@ -112,59 +80,6 @@ func useCluster(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	ts.Setenv("ISTHMUS_HTTP_ADDR", ts.Getenv(args[0]+"_HTTP"))
 	ts.Setenv("ISTHMUS_DATA_DIR", ts.MkAbs(args[0]))
-}
-
-// poll tries until it works.
-func poll(ts *testscript.TestScript, what string, try func(context.Context) error) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	again := time.NewTicker(50 * time.Millisecond)
-	defer again.Stop()
-	for {
-		err := try(ctx)
-		if err == nil {
-			return
-		}
-		select {
-		case <-ctx.Done():
-			ts.Fatalf("waited %s for %s: %v", patience, what, err)
-		case <-again.C:
-		}
-	}
-}
-
-func exits(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
-		ts.Fatalf("usage: exits CODE COMMAND…")
-	}
-	want, err := strconv.Atoi(args[0])
-	ts.Check(err)
-	got := 0
-	if err := ts.Exec(args[1], args[2:]...); err != nil {
-		var exit *exec.ExitError
-		if !errors.As(err, &exit) {
-			ts.Fatalf("%v", err)
-		}
-		got = exit.ExitCode()
-	}
-	if got != want {
-		ts.Fatalf("exit code %d, want %d", got, want)
-	}
-}
-
-func eventually(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
-		ts.Fatalf("usage: eventually REGEX COMMAND…")
-	}
-	wanted, err := regexp.Compile("(?m)" + args[0])
-	ts.Check(err)
-	poll(ts, strings.Join(args[1:], " ")+" to print "+args[0], func(context.Context) error {
-		err := ts.Exec(args[1], args[2:]...)
-		if err == nil && !wanted.MatchString(ts.ReadFile("stdout")) {
-			err = fmt.Errorf("it prints\n%s", ts.ReadFile("stdout"))
-		}
-		return err
-	})
 }
 
 func fileMode(ts *testscript.TestScript, neg bool, args []string) {

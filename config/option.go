@@ -71,6 +71,8 @@ func Options() []Option {
 		Option{Name: "data_dir", Default: "/var/lib/isthmus", Usage: "directory of the durable state"}.of(func(s *Server) *string { return &s.DataDir }),
 		Option{Name: "datacenter", Default: "dc1", Usage: "name of this cluster's datacenter"}.of(func(s *Server) *string { return &s.Datacenter }),
 		Option{Name: "node_name", Usage: "name of this node (default: the host's name)"}.of(func(s *Server) *string { return &s.NodeName }),
+		Option{Name: "node_address", Usage: "IP address of this node, for services on it that have none (default: as registered, else 127.0.0.1)"}.checked(
+			func(s *Server) *string { return &s.NodeAddress }, checkNodeAddress),
 		Option{Name: "http_addr", Default: "127.0.0.1:8500", DefaultConsul: "127.0.0.1:18500", Usage: "ip:port of the HTTP API"}.listen(
 			func(s *Server) *string { return &s.HTTPAddr }),
 		Option{Name: "xds_addr", Default: "127.0.0.1:8502", DefaultConsul: "127.0.0.1:18502", Usage: "ip:port of xDS"}.listen(
@@ -121,11 +123,14 @@ func (o Option) of(place func(*Server) *string, values ...string) Option {
 }
 
 // listen makes o an option of an address to listen at.
-func (o Option) listen(place func(*Server) *string) Option {
+func (o Option) listen(place func(*Server) *string) Option { return o.checked(place, checkListen) }
+
+// checked makes o an option of text that passes check.
+func (o Option) checked(place func(*Server) *string, check func(string) error) Option {
 	o = o.of(place)
 	set := o.set
 	o.set = func(s *Server, value any) error {
-		if err := checkListen(value.(string)); err != nil {
+		if err := check(value.(string)); err != nil {
 			return err
 		}
 		return set(s, value)
@@ -187,6 +192,15 @@ func checkListen(address string) error {
 	}
 	if at, err := netip.ParseAddrPort(address); err != nil || at.Addr().Zone() != "" {
 		return fmt.Errorf("is %s: want ip:port", quote(address))
+	}
+	return nil
+}
+
+// checkNodeAddress returns nil for an address that others can reach a machine at.
+func checkNodeAddress(address string) error {
+	ip, err := netip.ParseAddr(address)
+	if err != nil || ip.Zone() != "" || ip.IsUnspecified() || ip.IsMulticast() {
+		return fmt.Errorf("is %s: want the IP address that others reach this machine at", quote(address))
 	}
 	return nil
 }

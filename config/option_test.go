@@ -10,7 +10,8 @@ import (
 // TestOptions: each option's text can be set, shows in the server, and is named in its error; each field of Server has one.
 func TestOptions(t *testing.T) {
 	values := map[string]string{
-		"source": "consul", "http_addr": "127.0.0.1:1", "xds_addr": "127.0.0.1:2", "peering_addr": "127.0.0.1:3", "metrics_addr": "127.0.0.1:4", "dns_addr": "127.0.0.1:5",
+		"node_address": "10.1.1.1",
+		"source":       "consul", "http_addr": "127.0.0.1:1", "xds_addr": "127.0.0.1:2", "peering_addr": "127.0.0.1:3", "metrics_addr": "127.0.0.1:4", "dns_addr": "127.0.0.1:5",
 		"peering_advertise": "a:1,b:2", "log_level": "warn", "log_format": "json", "allow_peer_addresses": "10.0.0.0/8 192.168.0.0/16",
 		"default_intention_policy": "allow", "mesh_tls_min": "1.3", "http_open": "true", "allow_plaintext_peers": "true",
 	}

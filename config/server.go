@@ -22,6 +22,7 @@ type Server struct {
 	Source                 string // SourceEmbedded or SourceConsul
 	DataDir                string
 	Datacenter, NodeName   string
+	NodeAddress            string // empty: as it is registered
 	HTTPAddr, XDSAddr      string // ip:port; an empty host is every address
 	PeeringAddr            string // embedded only
 	PeeringAdvertise       []string

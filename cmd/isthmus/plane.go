@@ -6,11 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"net/url"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/sirupsen/logrus"
@@ -107,68 +105,6 @@ func (p *plane) close() error {
 		errs = append(errs, p.store.Close())
 	}
 	return errors.Join(errs...)
-}
-
-func (p *plane) openSelf(ctx context.Context) error { return p.writeSelf(ctx, p.cfg) }
-
-// writeSelf writes who we are, and makes the cluster's ID at the first start.
-func (p *plane) writeSelf(ctx context.Context, cfg config.Server) error {
-	known := p.store.World().Cluster()
-	self := snapshot.Cluster{
-		Datacenter: cfg.Datacenter, NodeName: cfg.NodeName,
-		DefaultAllow: cfg.DefaultIntentionPolicy == config.Allow, TLSMin13: cfg.MeshTLSMin == "1.3",
-		Addresses: config.AddressPolicy{Also: cfg.AllowPeerAddresses, Own: p.ownAddresses()},
-	}
-	if known == nil {
-		self.ID = uuid.NewString()
-		self.TrustDomain = self.ID + ".consul"
-	} else {
-		self.ID, self.TrustDomain = known.ID, known.TrustDomain
-		if known.Datacenter != self.Datacenter {
-			return fmt.Errorf("data-dir %s: is of datacenter %s: its identities carry that name, want --datacenter %s", cfg.DataDir, known.Datacenter, known.Datacenter)
-		}
-		if known.NodeName != self.NodeName {
-			return fmt.Errorf("data-dir %s: is of node %s: its registrations carry that name, want --node-name %s", cfg.DataDir, known.NodeName, known.NodeName)
-		}
-	}
-	local, err := localAddresses()
-	if err != nil {
-		return err
-	}
-	self.Addresses.Local = local
-	node := snapshot.Node{Name: self.NodeName, ID: self.ID, Datacenter: self.Datacenter, Address: "127.0.0.1"}
-	_, err = p.store.Commit(ctx,
-		snapshot.Event{Key: snapshot.NewKey(snapshot.TableCluster), Object: &self},
-		snapshot.Event{Key: snapshot.NewKey(snapshot.TableNodes, node.Name), Object: &node})
-	return err
-}
-
-// ownAddresses are those that no peer may make us dial.
-func (p *plane) ownAddresses() []netip.AddrPort {
-	var own []netip.AddrPort
-	for _, l := range []net.Listener{p.listeners.http, p.listeners.xds, p.listeners.peering, p.listeners.metrics, p.listeners.dns} {
-		if l != nil {
-			own = append(own, l.Addr().(*net.TCPAddr).AddrPort())
-		}
-	}
-	return own
-}
-
-// localAddresses are what a listener on every address of this machine is found at.
-func localAddresses() ([]netip.Addr, error) {
-	addresses, err := net.InterfaceAddrs()
-	if err != nil {
-		return nil, fmt.Errorf("addresses of this machine: %w", err)
-	}
-	var local []netip.Addr
-	for _, address := range addresses {
-		if network, ok := address.(*net.IPNet); ok {
-			if ip, ok := netip.AddrFromSlice(network.IP); ok {
-				local = append(local, ip.Unmap())
-			}
-		}
-	}
-	return local, nil
 }
 
 func (p *plane) openAuthority(ctx context.Context) (err error) {

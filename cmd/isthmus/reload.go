@@ -40,6 +40,7 @@ func (p *plane) reload(ctx context.Context, read func() (config.Server, error)) 
 func (p *plane) apply(ctx context.Context, current, next config.Server) (config.Server, error) {
 	changed := current
 	changed.LogLevel, changed.AllowPeerAddresses = next.LogLevel, next.AllowPeerAddresses
+	changed.NodeAddress = next.NodeAddress
 	changed.DefaultIntentionPolicy, changed.MeshTLSMin = next.DefaultIntentionPolicy, next.MeshTLSMin
 	if err := p.writeSelf(ctx, changed); err != nil {
 		return current, err

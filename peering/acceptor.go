@@ -185,7 +185,7 @@ func (a *acceptor) open(ctx context.Context, stream messageStream, r *reader) (*
 	}
 	peer, fresh, err := a.authorize(ctx, open)
 	if err == nil && peer.State == snapshot.Deleting || err != nil && a.vault.wasEnded(open.PeerID, open.StreamSecretID) {
-		_ = stream.Send(terminated())
+		_ = wire.NewTerminated().Send(stream)
 		return nil, status.Errorf(codes.Aborted, "peering is marked as deleted: %s", open.PeerID)
 	}
 	if err != nil {

@@ -190,15 +190,14 @@ func (s *Service) openStream(ctx context.Context, client *peerConn, peer *snapsh
 	if err != nil {
 		return nil, err
 	}
-	open := &wire.Open{PeerID: peer.RemoteID, StreamSecretID: secret.Secret, Remote: &wire.RemoteInfo{}}
+	datacenter := ""
 	if cluster := s.Store.World().Cluster(); cluster != nil {
-		open.Remote.Datacenter = cluster.Datacenter
+		datacenter = cluster.Datacenter
 	}
-	for _, message := range []*wire.ReplicationMessage{
-		{Payload: &wire.ReplicationMessage_Open{Open: open}},
-		subscription(peer.RemoteID, wire.TypeService),
+	for _, message := range []wire.Message{
+		wire.NewOpen(peer.RemoteID, secret.Secret, datacenter), wire.NewSubscription(peer.RemoteID, wire.TypeService),
 	} {
-		if stream.Send(message) != nil {
+		if message.Send(stream) != nil {
 			break // the reason comes with the first read
 		}
 	}

@@ -2,6 +2,7 @@ package peering
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 
 	"github.com/isthmus-mesh/isthmus/config"
@@ -25,7 +26,9 @@ func forms(w *snapshot.World, peer, service string, everyName bool) ([]wire.Reso
 		name      string
 		instances []wire.Instance
 	}{{service + wire.ProxySuffix, mesh}, {service, normal}} {
-		resource, err := wire.NewService(form.name, form.instances)
+		distinct, left := wire.Distinct(form.instances)
+		problems = append(problems, left...)
+		resource, err := wire.NewService(form.name, distinct)
 		if err != nil {
 			problems = append(problems, err.Error())
 			continue
@@ -102,8 +105,13 @@ func nodeBlock(w *snapshot.World, i *snapshot.Instance) *wire.Node {
 			block.Datacenter = node.Datacenter
 		}
 	}
-	if block.Address == "" {
-		block.Address = i.Service.Address
+	// A partner wants an IP address here. Where the node has none, the service may.
+	for _, address := range []string{i.NodeAddress, i.Service.Address} {
+		if _, err := netip.ParseAddr(block.Address); err != nil {
+			if _, err := netip.ParseAddr(address); err == nil || block.Address == "" {
+				block.Address = address
+			}
+		}
 	}
 	return block
 }
@@ -111,9 +119,9 @@ func nodeBlock(w *snapshot.World, i *snapshot.Instance) *wire.Node {
 // serviceBlock describes an instance without its names.
 func serviceBlock(i *snapshot.Instance) *wire.NodeService {
 	block := &wire.NodeService{
-		Tags: i.Service.Tags, Meta: i.Service.Meta, Address: i.Service.Address, Port: int32(i.Service.Port),
+		Tags: i.Service.Tags, Meta: i.Service.Meta, Address: i.Service.Address, Port: port(i.Service.Port),
 		EnableTagOverride: i.Service.EnableTagOverride, EnterpriseMeta: &wire.EnterpriseMeta{},
-		Weights: &wire.Weights{Passing: int32(max(i.Service.Weights.Passing, 1)), Warning: int32(max(i.Service.Weights.Warning, 1))},
+		Weights: &wire.Weights{Passing: share(i.Service.Weights.Passing), Warning: share(i.Service.Weights.Warning)},
 	}
 	for name, address := range i.Service.TaggedAddresses {
 		if privateAddresses[name] {
@@ -122,10 +130,16 @@ func serviceBlock(i *snapshot.Instance) *wire.NodeService {
 		if block.TaggedAddresses == nil {
 			block.TaggedAddresses = map[string]*wire.ServiceAddress{}
 		}
-		block.TaggedAddresses[name] = &wire.ServiceAddress{Address: address.Address, Port: int32(address.Port)}
+		block.TaggedAddresses[name] = &wire.ServiceAddress{Address: address.Address, Port: port(address.Port)}
 	}
 	return block
 }
+
+// port is a port as it is, or when it is far from one, something else that is none either.
+func port(number int) int32 { return int32(min(max(number, -1), 1<<20)) }
+
+// share is a weight as partners take it.
+func share(weight int) int32 { return int32(min(max(weight, 1), 65535)) }
 
 // addCheck adds the one check that stands for all checks of an instance and its node. Without checks there is none.
 func addCheck(w *snapshot.World, i *snapshot.Instance, entry *wire.CheckServiceNode) {

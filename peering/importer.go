@@ -99,8 +99,8 @@ func refuse(code int32, format string, args ...any) error {
 
 // apply stores a batch in as few commits as it can, and returns the answers. An error means that the store did not take
 // it: nothing is answered then, and the peer sends it again on the next stream.
-func (im *importer) apply(ctx context.Context, batch []*wire.Response) ([]*wire.ReplicationMessage, error) {
-	var answers []*wire.ReplicationMessage
+func (im *importer) apply(ctx context.Context, batch []*wire.Response) ([]wire.Message, error) {
+	var answers []wire.Message
 	tx := im.begin()
 	for len(batch) > 0 {
 		response := batch[0]
@@ -190,10 +190,10 @@ func (im *importer) hold(r *wire.Response) error {
 }
 
 // answer makes the reply, and notes a refusal for status.
-func (im *importer) answer(r *wire.Response, err error) *wire.ReplicationMessage {
+func (im *importer) answer(r *wire.Response, err error) wire.Message {
 	if err == nil {
 		im.link.note(func(n *notes) { remember(n.refusedByUs, r.ResourceID, "") })
-		return answer(r, 0, "")
+		return wire.NewAnswer(r, 0, "")
 	}
 	why := err.(*refusal)
 	im.link.note(func(n *notes) { remember(n.refusedByUs, r.ResourceID, why.text) })
@@ -201,7 +201,7 @@ func (im *importer) answer(r *wire.Response, err error) *wire.ReplicationMessage
 		im.log.WithFields(logrus.Fields{logkey.TypeURL: r.ResourceURL, logkey.Name: fmt.Sprintf("%.100q", r.ResourceID), logkey.Reason: why.text}).
 			Warn("peer's resource refused")
 	})
-	return answer(r, why.code, why.text)
+	return wire.NewAnswer(r, why.code, why.text)
 }
 
 func isRefusal(err error) bool {

@@ -24,6 +24,7 @@ type link struct {
 // notes is what a link remembers for Status beyond a session.
 type notes struct {
 	refusedByPeer map[string]string // our exports that the peer refused, and its words
+	unsent        map[string]string // what there is one of and the peer has not got from us, and why
 	incomplete    map[string]string // our exports of which something was left out, and why
 	refusedByUs   map[string]string // resources of the peer that we refused, and why
 	fresh         bool              // dialer: a new token's secret was not used for a stream yet
@@ -34,7 +35,7 @@ type notes struct {
 
 func newLink(id, name string) *link {
 	return &link{id: id, name: name, kick: make(chan struct{}, 1), notes: notes{
-		refusedByPeer: map[string]string{}, incomplete: map[string]string{}, refusedByUs: map[string]string{},
+		refusedByPeer: map[string]string{}, unsent: map[string]string{}, incomplete: map[string]string{}, refusedByUs: map[string]string{},
 	}}
 }
 
@@ -48,6 +49,7 @@ func (l *link) begin(ctx context.Context, session *session) error {
 			l.notes.sessions++
 			l.notes.strays = 0
 			clear(l.notes.refusedByPeer)
+			clear(l.notes.unsent)
 			clear(l.notes.incomplete)
 			clear(l.notes.refusedByUs)
 			l.mu.Unlock()

@@ -17,9 +17,9 @@ type outbox struct {
 	ready chan struct{} // has an element when there may be something to take
 
 	mu        sync.Mutex
-	control   []*wire.ReplicationMessage // in order, before everything else
-	wanted    map[string]bool            // the types that the peer subscribed to
-	inventory bool                       // names wait until the list of them was sent
+	control   []wire.Message  // in order, before everything else
+	wanted    map[string]bool // the types that the peer subscribed to
+	inventory bool            // names wait until the list of them was sent
 	bundle    bool
 	addresses bool
 	list      bool
@@ -44,7 +44,7 @@ const (
 
 type job struct {
 	kind    jobKind
-	message *wire.ReplicationMessage
+	message wire.Message
 	name    string
 }
 
@@ -68,7 +68,7 @@ func (o *outbox) change(in func()) {
 }
 
 // post adds a message that is sent as it is.
-func (o *outbox) post(message *wire.ReplicationMessage) error {
+func (o *outbox) post(message wire.Message) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if len(o.control) >= o.limit {
@@ -116,7 +116,7 @@ func (o *outbox) next(room bool) (job, bool) {
 	defer o.mu.Unlock()
 	if len(o.control) > 0 {
 		first := o.control[0]
-		o.control[0], o.control = nil, o.control[1:]
+		o.control[0], o.control = wire.Message{}, o.control[1:]
 		return job{kind: jobMessage, message: first}, true
 	}
 	if o.terminate {

@@ -2,6 +2,7 @@ package peering
 
 import (
 	"fmt"
+	"io"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -40,20 +41,20 @@ func TestOutboxOrder(t *testing.T) {
 	for _, url := range dialect114.dialer {
 		o.subscribe(url)
 	}
-	require.NoError(t, o.post(heartbeat()))
+	require.NoError(t, o.post(wire.NewHeartbeat()))
 	require.Equal(t, []string{"message"}, kinds(o, false), "without room only messages go")
 	require.Equal(t, []string{"bundle", "addresses", "list", "a", "b"}, kinds(o, true), "each name once")
 	o.services(false, []string{"b"})
 	o.services(true, []string{"b"})
 	o.change(func() { o.terminate = true })
-	require.NoError(t, o.post(heartbeat()))
+	require.NoError(t, o.post(wire.NewHeartbeat()))
 	next, _ := o.next(true)
 	require.Equal(t, jobMessage, next.kind)
 	next, _ = o.next(true)
 	require.Equal(t, jobTerminated, next.kind, "before any resource")
-	require.NoError(t, o.post(heartbeat()))
-	require.NoError(t, o.post(heartbeat()))
-	require.ErrorContains(t, o.post(heartbeat()), "the peer does not read: 2 messages wait to be sent")
+	require.NoError(t, o.post(wire.NewHeartbeat()))
+	require.NoError(t, o.post(wire.NewHeartbeat()))
+	require.ErrorContains(t, o.post(wire.NewHeartbeat()), "the peer does not read: 2 messages wait to be sent")
 }
 
 func TestPulse(t *testing.T) {
@@ -130,6 +131,45 @@ func TestFloodIsSlowedDown(t *testing.T) {
 		require.Equal(t, snapshot.Active, east.Status("west").State)
 	})
 }
+
+// A service that is exported again before the peer was sent anything but the list without it must be sent again: the peer
+// has dropped it.
+func TestExportedAgainBeforeItsTurn(t *testing.T) {
+	east := newCluster(t, "east")
+	east.token("west")
+	east.stop()
+	var on caught
+	peer := east.store.World().Peer("west")
+	s := east.newSession(newLink(peer.ID, "west"), peer, dialect114, &recorded{&on}, nil, false)
+	index := uint64(10)
+	follow := func(events ...snapshot.Event) {
+		index++
+		world := east.store.World().With(index, events)
+		s.exporter.update(snapshot.Update{World: world, All: true})
+	}
+	sent := func(send func() error) string {
+		before := s.sentCount()
+		require.NoError(t, send())
+		return fmt.Sprint(s.sentCount()-before, " ", on.last.GetResponse().GetResourceID())
+	}
+	list := func() error { return s.sendSingle(t.Context(), jobList) }
+	db := func() error { return s.sendService(t.Context(), "db") }
+	with, without := append(reachable("db"), exports("west", "db")), append(reachable("db"), exports("west"))
+	follow(with...)
+	require.Equal(t, "1 exported-service-list", sent(list))
+	require.Equal(t, "2 db", sent(db))
+	require.Equal(t, "0 db", sent(db), "the peer has it")
+	follow(without...)
+	require.Equal(t, "1 exported-service-list", sent(list))
+	follow(with...)
+	require.Equal(t, "1 exported-service-list", sent(list))
+	require.Equal(t, "2 db", sent(db))
+}
+
+// recorded is a stream that keeps what is sent, and says nothing.
+type recorded struct{ *caught }
+
+func (recorded) Recv() (*wire.ReplicationMessage, error) { return nil, io.EOF }
 
 func BenchmarkExporterOneMore(b *testing.B) {
 	for _, count := range []int{50, 5000} {

@@ -131,6 +131,32 @@ func offer(nonce, url, id string, resource proto.Message) *wire.ReplicationMessa
 	})
 }
 
+// subscription returns the first Request for a type.
+func subscription(peerID, url string) *wire.ReplicationMessage {
+	return &wire.ReplicationMessage{Payload: &wire.ReplicationMessage_Request{Request: &wire.Request{PeerID: peerID, ResourceURL: url}}}
+}
+
+func heartbeat() *wire.ReplicationMessage {
+	return &wire.ReplicationMessage{Payload: &wire.ReplicationMessage_Heartbeat{Heartbeat: &wire.Heartbeat{}}}
+}
+
+func terminated() *wire.ReplicationMessage {
+	return &wire.ReplicationMessage{Payload: &wire.ReplicationMessage_Terminated{Terminated: &wire.Terminated{}}}
+}
+
+func responseMessage(r *wire.Response) *wire.ReplicationMessage {
+	return &wire.ReplicationMessage{Payload: &wire.ReplicationMessage_Response{Response: r}}
+}
+
+// answer returns the reply to a Response: an ACK, or with a reason a NACK.
+func answer(to *wire.Response, code int32, reason string) *wire.ReplicationMessage {
+	request := &wire.Request{ResourceURL: to.ResourceURL, ResponseNonce: to.Nonce}
+	if reason != "" {
+		request.Error = &wire.Status{Code: code, Message: reason}
+	}
+	return &wire.ReplicationMessage{Payload: &wire.ReplicationMessage_Request{Request: request}}
+}
+
 // next waits for a message that is wanted, and forgets those before it.
 func (p *rawPeer) next(what string, wanted func(*wire.ReplicationMessage) bool) *wire.ReplicationMessage {
 	p.t.Helper()

@@ -48,7 +48,7 @@ func (s *session) send(ctx context.Context) error {
 
 // hangUp says Terminated and gives the peer some time to end the stream itself. Not every peer does.
 func (s *session) hangUp(ctx context.Context) error {
-	if err := s.transmit(ctx, terminated()); err != nil {
+	if err := s.transmit(ctx, wire.NewTerminated()); err != nil {
 		return err
 	}
 	s.closeSend()
@@ -61,6 +61,9 @@ func (s *session) hangUp(ctx context.Context) error {
 	return errDeleted
 }
 
+// singles are the IDs of the resources of which there is one.
+var singles = map[jobKind]string{jobBundle: wire.TrustBundleID, jobAddresses: wire.AddressesID, jobList: wire.ServiceListID, jobProbe: probeName}
+
 // sendSingle sends a resource of which there is one.
 func (s *session) sendSingle(ctx context.Context, kind jobKind) error {
 	var resource wire.Resource
@@ -71,7 +74,9 @@ func (s *session) sendSingle(ctx context.Context, kind jobKind) error {
 	case jobAddresses:
 		resource, err = wire.NewAddresses(s.Advertise)
 	case jobList:
-		resource, err = wire.NewServiceList(s.exporter.list(s.link.name))
+		names := s.exporter.list(s.link.name)
+		s.unlist(names)
+		resource, err = wire.NewServiceList(names)
 	case jobProbe:
 		if resource, err = wire.NewService(probeName, nil); err == nil {
 			return s.sendResource(ctx, resource)
@@ -79,10 +84,26 @@ func (s *session) sendSingle(ctx context.Context, kind jobKind) error {
 	}
 	if err != nil {
 		s.log.WithError(err).Warn("peering resource not sent")
-		s.link.note(func(n *notes) { remember(n.refusedByPeer, resource.ID(), err.Error()) })
+		s.link.note(func(n *notes) { remember(n.unsent, singles[kind], err.Error()) })
 		return nil
 	}
 	return s.sendChanged(ctx, resource)
+}
+
+// unlist forgets what was sent of names that the list which is about to be sent leaves out, because the peer does. A name
+// that is exported again before its turn came is then sent again.
+func (s *session) unlist(names []string) {
+	rest := names
+	for _, before := range s.listed {
+		for len(rest) > 0 && rest[0] < before {
+			rest = rest[1:]
+		}
+		if len(rest) == 0 || rest[0] != before {
+			delete(s.sums, wire.TypeService+before)
+			delete(s.sums, wire.TypeService+before+wire.ProxySuffix)
+		}
+	}
+	s.listed = names
 }
 
 // ownBundle returns our roots as the peer gets them.
@@ -110,6 +131,7 @@ func (s *session) sendService(ctx context.Context, name string) error {
 		s.log.WithError(err).WithField(logkey.Service, name).Warn("export incomplete")
 	}
 	s.link.note(func(n *notes) { remember(n.incomplete, name, errorText(err)) })
+	s.statusChanged()
 	for _, resource := range resources {
 		if err := s.announce(ctx, resource.ID()); err != nil {
 			return err
@@ -155,8 +177,12 @@ func (s *session) sendChanged(ctx context.Context, resource wire.Resource) error
 
 func (s *session) sendResource(ctx context.Context, resource wire.Resource) error {
 	nonce := fmt.Sprintf("%08x", s.nonce.Add(1))
+	message, err := resource.Message(nonce, s.dialect.deletes)
+	if err != nil {
+		return err
+	}
 	s.pulse.sending(nonce, resource.URL(), resource.ID())
-	return s.transmit(ctx, responseMessage(resource.Response(nonce, s.dialect.deletes)))
+	return s.transmit(ctx, message)
 }
 
 func errorText(err error) string {
@@ -176,7 +202,7 @@ func (s *session) subscribe() error {
 		if s.role == snapshot.Dialer && url == wire.TypeService {
 			continue // sent with Open: the peer's dialect shows in its answer
 		}
-		if err := s.out.post(subscription(peerID, url)); err != nil {
+		if err := s.out.post(wire.NewSubscription(peerID, url)); err != nil {
 			return err
 		}
 	}

@@ -40,8 +40,9 @@ type session struct {
 	log      logrus.FieldLogger
 	began    time.Time
 
-	nonce atomic.Uint32       // of the last Response
-	sums  map[string][32]byte // send loop only: what was sent last, by type and ID
+	nonce  atomic.Uint32       // of the last Response
+	sums   map[string][32]byte // send loop only: what was sent last, by type and ID
+	listed []string            // send loop only: the list that was sent last, sorted
 	// announced holds the forms that a peer without inventory may have from us. Send loop only.
 	announced map[string]struct{}
 
@@ -278,7 +279,7 @@ func (s *session) beat(ctx context.Context) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-beat.C:
-			if err := s.out.post(heartbeat()); err != nil {
+			if err := s.out.post(wire.NewHeartbeat()); err != nil {
 				return err
 			}
 			s.out.change(func() { s.out.probe = true })
@@ -313,15 +314,21 @@ func (s *session) answered(sent sentResponse, r *wire.Request) {
 		reason = "refused by the peer: " + printable(r.Error.Message, 300)
 		s.log.WithFields(logrus.Fields{logkey.TypeURL: sent.url, logkey.Name: sent.id, logkey.Reason: reason}).Warn("peer refused a resource")
 	}
-	s.link.note(func(n *notes) { remember(n.refusedByPeer, sent.id, reason) })
+	s.link.note(func(n *notes) {
+		if sent.url == wire.TypeService {
+			remember(n.refusedByPeer, sent.id, reason)
+		} else {
+			remember(n.unsent, sent.id, reason)
+		}
+	})
 	s.statusChanged()
 }
 
 // transmit sends one message. When the stream is over its reason comes with the next read, which ends the session.
-func (s *session) transmit(ctx context.Context, message *wire.ReplicationMessage) error {
+func (s *session) transmit(ctx context.Context, message wire.Message) error {
 	began := s.Now()
 	s.sendingSince.Store(&began)
-	err := s.stream.Send(message)
+	err := message.Send(s.stream)
 	s.sendingSince.Store(nil)
 	if errors.Is(err, io.EOF) {
 		<-ctx.Done()
@@ -331,7 +338,7 @@ func (s *session) transmit(ctx context.Context, message *wire.ReplicationMessage
 		return ended(err)
 	}
 	s.pulse.sent()
-	if message.GetHeartbeat() != nil {
+	if message.IsHeartbeat() {
 		s.pulse.heartbeatSent()
 	}
 	return nil

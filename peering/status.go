@@ -179,9 +179,10 @@ func listed(headline string, reasons map[string]string) []string {
 	return lines
 }
 
-// refusals summarises what is not taken from a peer that is connected.
+// refusals summarises what is not taken from a peer that is connected, or by it.
 func (l *link) refusals() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return listed("%d resources of the peer refused, the last good ones are kept", l.notes.refusedByUs)
+	lines := listed("%d resources of the peer refused, the last good ones are kept", l.notes.refusedByUs)
+	return append(lines, listed("%d resources have not reached the peer", l.notes.unsent)...)
 }

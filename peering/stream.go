@@ -128,32 +128,6 @@ func detect(ctx context.Context, r *reader, guess dialect, limit time.Duration) 
 	return guess, early, fmt.Errorf("%d messages and no subscription", len(early))
 }
 
-// subscription returns the first Request for a type.
-func subscription(peerID, url string) *wire.ReplicationMessage {
-	return &wire.ReplicationMessage{Payload: &wire.ReplicationMessage_Request{Request: &wire.Request{PeerID: peerID, ResourceURL: url}}}
-}
-
-func heartbeat() *wire.ReplicationMessage {
-	return &wire.ReplicationMessage{Payload: &wire.ReplicationMessage_Heartbeat{Heartbeat: &wire.Heartbeat{}}}
-}
-
-func terminated() *wire.ReplicationMessage {
-	return &wire.ReplicationMessage{Payload: &wire.ReplicationMessage_Terminated{Terminated: &wire.Terminated{}}}
-}
-
-func responseMessage(r *wire.Response) *wire.ReplicationMessage {
-	return &wire.ReplicationMessage{Payload: &wire.ReplicationMessage_Response{Response: r}}
-}
-
-// answer returns the reply to a Response: an ACK, or with a reason a NACK.
-func answer(to *wire.Response, code int32, reason string) *wire.ReplicationMessage {
-	request := &wire.Request{ResourceURL: to.ResourceURL, ResponseNonce: to.Nonce}
-	if reason != "" {
-		request.Error = &wire.Status{Code: code, Message: reason}
-	}
-	return &wire.ReplicationMessage{Payload: &wire.ReplicationMessage_Request{Request: request}}
-}
-
 // request handles a subscription, or the answer to a Response of ours.
 func (s *session) request(ctx context.Context, r *wire.Request) error {
 	if s.role == snapshot.Dialer && r.PeerID != "" && r.PeerID != s.remoteID {

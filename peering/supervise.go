@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/internal/logkey"
+	"github.com/isthmus-mesh/isthmus/peering/wire"
 	"github.com/isthmus-mesh/isthmus/snapshot"
 )
 
@@ -230,7 +231,7 @@ func (s *Service) tell(ctx context.Context, l *link) {
 			continue
 		}
 		stream, err := s.openStream(ctx, client, peer, secret)
-		if err == nil && stream.Send(terminated()) == nil {
+		if err == nil && wire.NewTerminated().Send(stream) == nil {
 			_ = stream.CloseSend()
 			for err == nil {
 				_, err = stream.Recv()

@@ -2,9 +2,13 @@ package wire
 
 import (
 	"crypto/sha256"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"slices"
+	"strings"
 
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 )
@@ -22,40 +26,64 @@ func NewService(name string, instances []Instance) (Resource, error) {
 	if err := CheckName(name); err != nil {
 		return Resource{}, err
 	}
-	set := &ExportedService{}
-	for _, instance := range instances {
-		if instance.node == nil {
-			return Resource{}, fmt.Errorf("service %s: an instance that NewInstance did not make", name)
-		}
-		if instance.node.Service.Service != name {
-			return Resource{}, fmt.Errorf("service %s: instance %s is of service %s", name, instance.node.Service.ID, instance.node.Service.Service)
-		}
-		set.Nodes = append(set.Nodes, instance.node)
+	if strings.TrimSuffix(name, ProxySuffix) == "consul" && len(instances) > 0 {
+		return Resource{}, fmt.Errorf("service %s: that name is every cluster's own", name)
 	}
-	r, err := newResource(TypeService, name, set)
+	if _, left := Distinct(instances); len(left) > 0 {
+		return Resource{}, fmt.Errorf("service %s: %s", name, left[0])
+	}
+	var set []byte
+	for _, i := range instances {
+		switch {
+		case i.value == nil:
+			return Resource{}, fmt.Errorf("service %s: an instance that NewInstance did not make", name)
+		case i.service != name:
+			return Resource{}, fmt.Errorf("service %s: instance %s is of service %s", name, i.id, i.service)
+		case i.mesh != strings.HasSuffix(name, ProxySuffix):
+			return Resource{}, fmt.Errorf("service %s: instance %s is of the other form", name, i.id)
+		}
+		set = protowire.AppendTag(set, exportedServiceNodes, protowire.BytesType)
+		set = protowire.AppendBytes(set, i.value)
+	}
+	r, err := sized(TypeService, name, set)
 	r.gone = len(instances) == 0
 	return r, err
 }
 
+// exportedServiceNodes is the number of ExportedService's one field.
+const exportedServiceNodes = 1
+
 // NewServiceList returns the complete list of the exported names, without those of mesh forms.
 func NewServiceList(names []string) (Resource, error) {
+	seen := make(map[string]struct{}, len(names))
 	for _, name := range names {
 		if err := CheckName(name); err != nil {
 			return Resource{}, err
 		}
+		if _, twice := seen[name]; twice || strings.HasSuffix(name, ProxySuffix) {
+			return Resource{}, fmt.Errorf("list of services: %s: want each name once, and none of a mesh form", name)
+		}
+		seen[name] = struct{}{}
 	}
 	return newResource(TypeServiceList, ServiceListID, &ExportedServiceList{Services: names})
 }
 
 // NewTrustBundle returns the complete set of our roots, in PEM.
 func NewTrustBundle(trustDomain string, roots []string) (Resource, error) {
-	if trustDomain == "" || len(roots) == 0 {
-		return Resource{}, fmt.Errorf("trust bundle of %q: %d roots: want a trust domain and at least one root", trustDomain, len(roots))
+	if checkIdentifier("", trustDomain) != nil || len(roots) == 0 {
+		return Resource{}, fmt.Errorf("trust bundle of %.100q: %d roots: want a trust domain and at least one root", trustDomain, len(roots))
 	}
 	pems := slices.Clone(roots)
-	for i, pem := range pems {
-		if pem != "" && pem[len(pem)-1] != '\n' {
-			pems[i] = pem + "\n"
+	for i, text := range pems {
+		block, _ := pem.Decode([]byte(text))
+		if block == nil || block.Type != "CERTIFICATE" {
+			return Resource{}, fmt.Errorf("trust bundle of %s: root %d is not the PEM of a certificate", trustDomain, i)
+		}
+		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
+			return Resource{}, fmt.Errorf("trust bundle of %s: root %d: %w", trustDomain, i, err)
+		}
+		if text[len(text)-1] != '\n' {
+			pems[i] = text + "\n"
 		}
 	}
 	return newResource(TypeTrustBundle, TrustBundleID, &PeeringTrustBundle{TrustDomain: trustDomain, RootPEMs: pems})
@@ -63,8 +91,13 @@ func NewTrustBundle(trustDomain string, roots []string) (Resource, error) {
 
 // NewAddresses returns the complete list of addresses at which we accept streams. A dialer cannot take an empty one.
 func NewAddresses(addresses []string) (Resource, error) {
-	if len(addresses) == 0 || slices.Contains(addresses, "") {
-		return Resource{}, fmt.Errorf("server addresses %q: want at least one, and none empty", addresses)
+	if len(addresses) == 0 {
+		return Resource{}, fmt.Errorf("server addresses: none: want at least one")
+	}
+	for _, address := range addresses {
+		if err := checkHostPort(address); err != nil {
+			return Resource{}, err
+		}
 	}
 	return newResource(TypeAddresses, AddressesID, &PeeringServerAddresses{Addresses: addresses})
 }
@@ -74,8 +107,15 @@ func newResource(url, id string, message proto.Message) (Resource, error) {
 	if err != nil {
 		return Resource{}, fmt.Errorf("%s: %w", id, err)
 	}
-	if len(value) > MaxResource {
-		return Resource{}, fmt.Errorf("%s: %d bytes: want at most %d", id, len(value), MaxResource)
+	return sized(url, id, value)
+}
+
+// envelope is more than a message adds to the resource that it carries. Some servers take no message above MaxResource.
+const envelope = 1 << 10
+
+func sized(url, id string, value []byte) (Resource, error) {
+	if most := MaxResource - envelope; len(value) > most {
+		return Resource{}, fmt.Errorf("%s: %d bytes: want at most %d", id, len(value), most)
 	}
 	return Resource{url: url, id: id, value: value}, nil
 }
@@ -92,19 +132,20 @@ func (r Resource) Gone() bool { return r.gone }
 // Sum identifies the content.
 func (r Resource) Sum() [sha256.Size]byte { return sha256.Sum256(r.value) }
 
-// Response returns the message that carries the resource. With deletes, a name that is gone is a DELETE, which only the
-// 1.13 dialect knows; without, it is an empty set.
-func (r Resource) Response(nonce string, deletes bool) *Response {
-	if r.url == "" {
-		panic("wire: a Resource that no constructor made")
+// Message returns the message that carries the resource. With deletes, a name that is gone is a DELETE, which only the
+// 1.13 dialect knows; without, it is an empty set. A resource that no constructor made, and an empty nonce, which the
+// newer dialect refuses, are errors.
+func (r Resource) Message(nonce string, deletes bool) (Message, error) {
+	if r.url == "" || nonce == "" || len(nonce) > 64 {
+		return Message{}, fmt.Errorf("resource %q with nonce %.64q: want one that a constructor made, and a nonce", r.id, nonce)
 	}
 	response := &Response{Nonce: nonce, ResourceURL: r.url, ResourceID: r.id, Operation: Operation_OPERATION_UPSERT}
 	if r.gone && deletes {
 		response.Operation = Operation_OPERATION_DELETE
-		return response
+	} else {
+		response.Resource = &anypb.Any{TypeUrl: r.url, Value: r.value}
 	}
-	response.Resource = &anypb.Any{TypeUrl: r.url, Value: r.value}
-	return response
+	return Message{&ReplicationMessage{Payload: &ReplicationMessage_Response{Response: response}}}, nil
 }
 
 // CheckName returns nil for a name that a service may have on the wire: 1 to 63 letters, digits, - and _, or that and

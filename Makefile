@@ -40,6 +40,9 @@ e2e-envoys: build ## promises a to e on the other versions of Envoy that are sup
 golden: ## rewrite the expected parts of golden cases; read the diff before you commit it
 	UPDATE_GOLDEN=1 $(GO) test ./config/... ./snapshot/... ./gateway/... ./sidecar/... ./api/... ./cmd/...
 
+proto: ## generate peering/wire from its .proto files
+	peering/wire/generate.sh
+
 lint: ## gofmt, go vet
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$unformatted" ] || { echo "not gofmt'ed: $$unformatted"; exit 1; }
 	$(GO) vet ./...
@@ -57,4 +60,4 @@ bench: ## the numbers of docs/numbers.md: ratios against anchors measured in the
 bench-peering: consul ## the two peering numbers, beside Consul in the same run
 	$(GO) test -run '^$$' -bench BenchmarkPeering -benchtime 1x -timeout 30m ./cmd/isthmus
 
-.PHONY: help build envoy consul demo test unit e2e e2e-envoys golden lint fuzz bench bench-peering
+.PHONY: help build envoy consul demo test unit e2e e2e-envoys golden proto lint fuzz bench bench-peering

@@ -1,10 +1,9 @@
 // Package wire holds the messages that two peers exchange, generated from the .proto files beside it, and the only way
-// to make one that carries a resource: Resource values, whose constructors refuse what a partner could not take. It
-// never sends, stores or decides anything.
+// to send one: Message values, of which those that carry a resource are made of Resource values, whose constructors
+// refuse what a partner could not take. It never stores or decides anything.
 package wire
 
-// The well-known types that the .proto files import come with protoc.
-//go:generate protoc -I ../.. --go_out=../.. --go_opt=paths=source_relative --go-grpc_out=../.. --go-grpc_opt=paths=source_relative peering/wire/common.proto peering/wire/peering.proto peering/wire/peerstream.proto peering/wire/service.proto peering/wire/status.proto
+//go:generate ./generate.sh
 
 // The type URLs of the resources that peers subscribe to.
 const (

@@ -102,6 +102,9 @@ func (s *Service) checkProxy(d *decoder, at string) {
 		if s.Proxy != nil {
 			s.Proxy.finishGateway(d, proxy)
 		}
+		if _, err := netip.ParseAddr(s.Address); s.Address != "" && err != nil && !s.Proxy.listensElsewhere() {
+			d.errorf(join(at, "Address"), "is %q: a gateway listens at an IP address: want one, or Proxy.Config.bind_address", clip(s.Address))
+		}
 	}
 }
 
@@ -185,6 +188,11 @@ func (p *Proxy) finishGateway(d *decoder, at string) {
 		}
 	}
 	d.checkConfig(at, p.Config)
+}
+
+// listensElsewhere tells whether a gateway binds another address than the one that it is registered with.
+func (p *Proxy) listensElsewhere() bool {
+	return p != nil && (p.Config["bind_address"] != nil || p.Config["envoy_gateway_no_default_bind"] == true)
 }
 
 // checkConfig checks the honoured keys of a Config, as far as their tables do not.

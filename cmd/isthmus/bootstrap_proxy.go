@@ -140,6 +140,9 @@ func (o *gatewayOptions) service(id string) (*config.Service, error) {
 	if err != nil {
 		return nil, err
 	}
+	if net.ParseIP(host) == nil && o.bind == "" {
+		return nil, usagef("--address %q: a gateway listens at an IP address: want one, or --bind-address IP:port beside it", o.address)
+	}
 	service := &config.Service{
 		Kind: config.KindMeshGateway, ID: id, Name: o.name, Address: host, Port: port,
 		TaggedAddresses: map[string]config.Address{"lan": {Address: host, Port: port}, "wan": {Address: host, Port: port}},

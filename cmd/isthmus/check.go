@@ -72,13 +72,13 @@ type facts struct {
 
 func (c *client) facts(ctx context.Context) (facts, error) {
 	seen := facts{now: time.Now()}
-	err := c.read(ctx, statusPath, nil, &seen.status)
+	err := c.look(ctx, statusPath, nil, &seen.status)
 	if hasStatus(err, http.StatusServiceUnavailable) {
 		seen.notReady = err.Error()
 		return seen, nil
 	}
 	if err == nil {
-		err = c.read(ctx, "/isthmus/v1/proxies", nil, &seen.proxies)
+		err = c.look(ctx, "/isthmus/v1/proxies", nil, &seen.proxies)
 	}
 	if err == nil {
 		err = c.read(ctx, "/v1/connect/ca/roots", nil, &seen.roots)

@@ -46,7 +46,7 @@ func (e statusError) Error() string {
 	if e.text == "" {
 		return fmt.Sprintf("the server answered %d %s", e.status, http.StatusText(e.status))
 	}
-	return e.text
+	return visibleLines(e.text)
 }
 
 // hasStatus tells whether err is the server's answer with that status.
@@ -74,6 +74,15 @@ func (c *client) read(ctx context.Context, path string, query url.Values, answer
 		return err
 	}
 	return decode(body, path, answer)
+}
+
+// look reads for people's eyes.
+func (c *client) look(ctx context.Context, path string, query url.Values, answer any) error {
+	body, err := c.get(ctx, path, query)
+	if err != nil {
+		return err
+	}
+	return decodeVisible(body, path, answer)
 }
 
 func decode(body []byte, what string, answer any) error {

@@ -79,7 +79,7 @@ func (d *demo) run(ctx context.Context, once bool) (err error) {
 			return err
 		}
 	}
-	d.out.done(time.Since(started), d)
+	d.out.done(time.Since(started), d, once)
 	if once {
 		return nil
 	}

@@ -63,15 +63,20 @@ func orWord(text, otherwise string) string {
 	return text
 }
 
-// done prints what is up and what to try next.
-func (o *demoOutput) done(took time.Duration, d *demo) {
+// done prints what is up and what to try next, unless it goes at once.
+func (o *demoOutput) done(took time.Duration, d *demo, goes bool) {
 	if o.json {
 		_ = json.NewEncoder(o.w).Encode(map[string]any{ // as print
 			"done": true, "took_ms": took.Milliseconds(), "upstream": "127.0.0.1:" + d.alpha.upstream, "alpha": d.alpha.http, "beta": d.beta.http,
 		})
 		return
 	}
-	fmt.Fprintf(o.w, "\nAll of it took %.1f s. It stays up until Ctrl-C. Try:\n", took.Seconds())
+	fmt.Fprintf(o.w, "\nAll of it took %.1f s. ", took.Seconds())
+	if goes {
+		fmt.Fprintln(o.w, "It goes now; without --once it stays up.")
+		return
+	}
+	fmt.Fprintln(o.w, "It stays up until Ctrl-C. Try:")
 	fmt.Fprintf(o.w, "  echo you | nc 127.0.0.1 %s\n", d.alpha.upstream)
 	for _, c := range []*demoCluster{d.alpha, d.beta} {
 		fmt.Fprintf(o.w, "  %s\n", c.words("status"))

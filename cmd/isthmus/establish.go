@@ -65,7 +65,7 @@ func (c *client) waitActive(ctx context.Context, w io.Writer, peer string, limit
 	var last, said string
 	for {
 		var p peeringAnswer
-		err := c.read(ctx, "/v1/peering/"+segment(peer), nil, &p)
+		err := c.look(ctx, "/v1/peering/"+segment(peer), nil, &p)
 		switch {
 		case err == nil && p.State == "ACTIVE":
 			return nil

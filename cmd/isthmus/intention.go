@@ -111,8 +111,10 @@ func newIntentionMatchCommand(c *connection) *cobra.Command {
 	out := formatted(cmd)
 	cmd.Flags().BoolVar(&bySource, "source", false, "as a caller")
 	cmd.Flags().BoolVar(&byDestination, "destination", false, "as the one called (the default)")
-	cmd.MarkFlagsMutuallyExclusive("source", "destination")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := atMostOneOf(cmd, "source", "destination"); err != nil {
+			return err
+		}
 		by := "destination"
 		if bySource {
 			by = "source"

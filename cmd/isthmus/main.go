@@ -134,6 +134,20 @@ func (e usageError) Unwrap() error { return e.error }
 
 func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
+// atMostOneOf reports flags that were given together and exclude each other.
+func atMostOneOf(cmd *cobra.Command, flags ...string) error {
+	var given []string
+	for _, name := range flags {
+		if cmd.Flags().Changed(name) {
+			given = append(given, "--"+name)
+		}
+	}
+	if len(given) > 1 {
+		return usagef("%s: want one of them", strings.Join(given, " and "))
+	}
+	return nil
+}
+
 // questionError is any error of a command whose exit code answers a question: 0 yes, 1 no, 2 it could not be asked.
 type questionError struct{ error }
 

@@ -41,12 +41,12 @@ func formatted(cmd *cobra.Command) *format {
 	return &f
 }
 
-// show prints a server's answer: as it came, or with print after it was decoded into v.
+// show prints a server's answer: as it came, or with print after it was decoded into v with everything in it made visible.
 func (f *format) show(cmd *cobra.Command, answer []byte, v any, print func(io.Writer)) error {
 	if *f == asJSON {
 		return printJSON(cmd.OutOrStdout(), answer)
 	}
-	if err := decode(answer, cmd.CommandPath(), v); err != nil {
+	if err := decodeVisible(answer, cmd.CommandPath(), v); err != nil {
 		return err
 	}
 	print(cmd.OutOrStdout())
@@ -77,11 +77,16 @@ func printJSON(w io.Writer, text []byte) error {
 
 // table prints rows in columns, the first row being the head.
 func table(w io.Writer, rows [][]string) {
-	columns := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	var text strings.Builder
+	columns := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
 	for _, row := range rows {
-		fmt.Fprintln(columns, strings.TrimRight(strings.Join(row, "\t"), "\t"))
+		fmt.Fprintln(columns, strings.Join(row, "\t"))
 	}
-	_ = columns.Flush() // of w, whose errors nobody could be told
+	_ = columns.Flush() // of text, which takes everything
+	// A cell at the end of a row is part of its column only if something follows it in every row: what is empty is cut now.
+	for line := range strings.Lines(text.String()) {
+		fmt.Fprintln(w, strings.TrimRight(line, " \n"))
+	}
 }
 
 // pairs prints "Name:  value" lines with the values in one column.

@@ -83,6 +83,7 @@ func newGenerateTokenCommand(c *connection) *cobra.Command {
 		var answer struct{ PeeringToken string }
 		err = out.show(cmd, raw, &answer, func(w io.Writer) { fmt.Fprintln(w, answer.PeeringToken) })
 		if err == nil && *out == pretty {
+			remarkReach(cmd, answer.PeeringToken)
 			next(cmd, "in the other cluster", "isthmus peering establish --name NAME-OF-THIS-CLUSTER --peering-token -")
 		}
 		return err
@@ -236,7 +237,7 @@ func newExportedServicesCommand(c *connection) *cobra.Command {
 			return err
 		}
 		var p peeringAnswer
-		if err := client.read(cmd.Context(), "/v1/peering/"+segment(peer), url.Values{}, &p); err != nil {
+		if err := client.look(cmd.Context(), "/v1/peering/"+segment(peer), url.Values{}, &p); err != nil {
 			return peerError(peer, err)
 		}
 		services := append([]string{}, p.StreamStatus.ExportedServices...)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/isthmus-mesh/isthmus/api"
+	"github.com/isthmus-mesh/isthmus/internal/redact"
 	"github.com/isthmus-mesh/isthmus/peering"
 )
 
@@ -46,6 +48,26 @@ func newTokenInspectCommand() *cobra.Command {
 		return out.value(cmd, inspectedToken(contents), func(w io.Writer) { printContents(w, contents) })
 	}
 	return cmd
+}
+
+// remarkReach tells who will not be able to dial the addresses in a token. They are what the server advertises, which is
+// where it listens unless it was told better: on loopback, at first.
+func remarkReach(cmd *cobra.Command, token string) {
+	contents, err := peering.InspectToken(redact.NewString(token))
+	if err != nil {
+		return // of a server whose tokens are not ours to judge
+	}
+	addresses := contents.ManualAddresses
+	if len(addresses) == 0 {
+		addresses = contents.ServerAddresses
+	}
+	for _, address := range addresses {
+		at, err := netip.ParseAddrPort(address)
+		if err != nil || !at.Addr().IsLoopback() && !at.Addr().IsUnspecified() && !at.Addr().IsLinkLocalUnicast() {
+			continue
+		}
+		fmt.Fprintf(cmd.ErrOrStderr(), "Note: the token says %s, which other machines cannot dial: start the server with --peering-advertise host:port, or give --server-external-addresses\n", address)
+	}
 }
 
 // inspectedToken is what a token says, as JSON. Peering's own type may change with what it needs.

@@ -25,7 +25,7 @@ type peerStatus struct {
 // peerStatus asks for it. A Consul does not have it, and then there is nothing to show.
 func (c *client) peerStatus(ctx context.Context, peer string) peerStatus {
 	var answer api.Status
-	if err := c.read(ctx, statusPath, nil, &answer); err != nil {
+	if err := c.look(ctx, statusPath, nil, &answer); err != nil {
 		return peerStatus{}
 	}
 	more := peerStatus{NotExported: map[string]string{}, NotRoutable: map[string]string{}}

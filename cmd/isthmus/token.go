@@ -53,8 +53,10 @@ func newTokenCreateCommand(c *connection) *cobra.Command {
 	cmd.Flags().BoolVar(&metrics, "metrics", false, "may read /metrics")
 	cmd.Flags().StringVar(&proxy, "proxy", "", "may read the configuration and certificate of the proxy with this `ID`")
 	cmd.Flags().StringVar(&description, "description", "", "what it is for")
-	cmd.MarkFlagsMutuallyExclusive("operator", "read", "metrics", "proxy")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := atMostOneOf(cmd, "operator", "read", "metrics", "proxy"); err != nil {
+			return err
+		}
 		wanted := tokenRequest{Proxy: proxy, Description: description}
 		switch {
 		case operator:

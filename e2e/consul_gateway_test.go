@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"errors"
+	"fmt"
 	"regexp"
 	"strings"
 	"testing"
@@ -18,7 +19,7 @@ func TestConsulPeersThroughGateways(t *testing.T) {
 	for _, s := range []*side{consul, dialer, acceptor} {
 		s.announce()
 	}
-	consul.mustWrite("Kind = \"mesh\"\nPeering { PeerThroughMeshGateways = true }\n")
+	consul.peerThroughGateways(true)
 	consul.export(dialer.name, acceptor.name)
 	dialer.export(consul.name)
 	acceptor.export(consul.name)
@@ -28,10 +29,11 @@ func TestConsulPeersThroughGateways(t *testing.T) {
 	peerSides(consul, dialer)
 	took("isthmus dials")
 	gateway := consul.host.WAN + ":8443"
-	if addresses := dialer.addresses(consul); len(addresses) != 1 || addresses[0] != gateway {
-		t.Errorf("%s dials %v: want the gateway at %s", dialer.name, addresses, gateway)
+	if err := dialer.dials(consul, gateway)(); err != nil {
+		t.Error(err)
 	}
 	bothImport(dialer, consul)
+	settingFollowed(consul, dialer, gateway)
 	peerSides(acceptor, consul)
 	took("consul dials")
 	bothImport(acceptor, consul)
@@ -55,6 +57,35 @@ func TestConsulPeersThroughGateways(t *testing.T) {
 	active(dialer, consul)
 	bothImport(dialer, consul)
 	took("isthmus dials the new gateway")
+}
+
+// settingFollowed takes the setting back and gives it again. An isthmus that dials hears of it, on the stream that goes on.
+func settingFollowed(consul, dialer *side, gateway string) {
+	l := consul.Lab
+	l.T.Helper()
+	streams := dialer.streams(consul)
+	consul.peerThroughGateways(false)
+	l.Eventually(dialer.name+" hears of the server", dialer.dials(consul, consul.host.Egress+":"+lab.PeeringPort))
+	consul.peerThroughGateways(true)
+	l.Eventually(dialer.name+" hears of the gateway", dialer.dials(consul, gateway))
+	if now := dialer.streams(consul); now != streams {
+		l.T.Errorf("%s has had %d streams: want %d", dialer.name, now, streams)
+	}
+}
+
+func (s *side) peerThroughGateways(yes bool) {
+	s.T.Helper()
+	s.mustWrite(fmt.Sprintf("Kind = \"mesh\"\nPeering { PeerThroughMeshGateways = %t }\n", yes))
+}
+
+// dials returns a check that a side dials a peer at one address.
+func (s *side) dials(peer *side, address string) func() error {
+	return func() error {
+		if addresses := s.addresses(peer); len(addresses) != 1 || addresses[0] != address {
+			return fmt.Errorf("%s dials %v: want %s", s.name, addresses, address)
+		}
+		return nil
+	}
 }
 
 // insideSide is the side of a Consul whose server listens where another host has no way to it, but for its gateway.

@@ -166,6 +166,20 @@ func TestExportedAgainBeforeItsTurn(t *testing.T) {
 	require.Equal(t, "2 db", sent(db))
 }
 
+// A World that is followed late says nothing of a peering that was made since.
+func TestYoungPeeringIsNotForgotten(t *testing.T) {
+	east := newCluster(t, "east")
+	older := map[string]bool{}
+	east.token("west")
+	peer := east.store.World().Peer("west")
+	l := east.link(peer)
+	require.False(t, east.forgetLinks(older))
+	require.Same(t, l, east.link(peer))
+	east.stop()
+	east.commit(snapshot.Event{Key: snapshot.NewKey(snapshot.TablePeers, "west")})
+	require.True(t, east.forgetLinks(older))
+}
+
 // recorded is a stream that keeps what is sent, and says nothing.
 type recorded struct{ *caught }
 

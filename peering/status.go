@@ -40,7 +40,14 @@ func (s *Service) Status(name string) snapshot.PeerStatus {
 		}
 	}
 	l.mu.Unlock()
+	if peer.State == snapshot.Terminated || peer.State == snapshot.Deleting {
+		for _, service := range st.Exported {
+			st.NotExported[service] = "the peer ended the peering"
+		}
+	}
+	st.Exported = slices.DeleteFunc(st.Exported, func(service string) bool { return st.NotExported[service] != "" })
 	st.LastHeartbeat, st.LastReceive, st.LastSend, st.RoundTrip = last.lastHeartbeat, last.lastReceive, last.lastSend, last.roundTrip
+	st.LastRoundTrip = last.verified
 	st.Stale = len(st.Imported) > 0 && (session == nil || !session.importer.complete.Load())
 	st.State, st.Reason = s.state(peer, l, session, last)
 	return st

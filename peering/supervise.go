@@ -128,11 +128,12 @@ func concernsPeers(changed []snapshot.Key) bool {
 }
 
 // forgetLinks drops what was known of peerings that are no more, and ends their sessions. It tells whether there were any.
+// A peering that is not present yet, because it is younger than what present was read from, is one all the same.
 func (s *Service) forgetLinks(present map[string]bool) (any bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for id, l := range s.links {
-		if present[id] {
+		if present[id] || peerByID(s.Store.World(), id) != nil {
 			continue
 		}
 		if session := l.current(); session != nil {

@@ -113,6 +113,7 @@ func (s *Server) authenticate(ctx context.Context) (string, error) {
 		s.config.Log.WithError(err).Warn("proxy token refused")
 		return "", errToken
 	}
+	recognize(ctx)
 	return id, nil
 }
 

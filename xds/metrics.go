@@ -5,6 +5,8 @@ import "github.com/prometheus/client_golang/prometheus"
 // metrics are labelled by type URL and by reason only: both are bounded by this package.
 type metrics struct {
 	streams     prometheus.Gauge
+	connections prometheus.Gauge
+	refused     *prometheus.CounterVec // connections, by reason
 	ended       *prometheus.CounterVec // by reason
 	revocations *prometheus.CounterVec // by step
 	leafErrors  prometheus.Counter
@@ -29,6 +31,8 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 	}
 	m := &metrics{
 		streams:     prometheus.NewGauge(prometheus.GaugeOpts{Name: prefix + "streams", Help: "Proxies connected."}),
+		connections: prometheus.NewGauge(prometheus.GaugeOpts{Name: prefix + "connections", Help: "Open connections, of proxies and of strangers."}),
+		refused:     counter("connections_refused_total", "Connections closed at once: full, or too many of one address without a token.", "reason"),
 		ended:       counter("streams_ended_total", "Streams that ended or were refused.", "reason"),
 		revocations: counter("revocations_total", "Revocations started, applied, and left_out: not acknowledged in time.", "kind"),
 		leafErrors: prometheus.NewCounter(prometheus.CounterOpts{
@@ -55,7 +59,7 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 		}
 	}
 	if registerer != nil {
-		registerer.MustRegister(append(all, m.streams, m.leafErrors, latency)...)
+		registerer.MustRegister(append(all, m.streams, m.connections, m.leafErrors, latency)...)
 	}
 	return m
 }

@@ -19,7 +19,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener, config *tls.C
 	s.Register(server)
 	stop := context.AfterFunc(ctx, server.Stop)
 	defer stop()
-	err := server.Serve(listener)
+	err := server.Serve(newDoor(s, listener))
 	server.Stop()
 	s.running.Wait()
 	if ctx.Err() != nil {
@@ -41,6 +41,8 @@ func (s *Server) options(config *tls.Config) []grpc.ServerOption {
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			Time:    15 * time.Second,
 			Timeout: 5 * time.Second,
+			// Of a proxy whose stream ended. Strangers are closed by the door.
+			MaxConnectionIdle: strangerTime,
 			// A connection is told to go before its stream reaches its age, so that the next stream opens another one: that is
 			// how proxies spread over servers again.
 			MaxConnectionAge: s.config.MaxAge * 9 / 10,

@@ -39,6 +39,8 @@ type Config struct {
 // Limits bound what clients can make the server hold. Zero values are replaced by the defaults.
 type Limits struct {
 	Streams        int     // open streams of all proxies; 10,000
+	Connections    int     // open connections of everybody; 10,000
+	Strangers      int     // of those, from one address (IPv6: /64), that have not shown a token; 1,024
 	MessageBytes   int     // of one request; 4 MiB
 	RequestsPerSec float64 // of one stream, which is read no faster; 200, bursts of 1,000
 	Names          int     // subscribed to or reported by one stream, by type; 20,000
@@ -74,6 +76,8 @@ func New(config Config) *Server {
 	config.MaxAge = cmp.Or(config.MaxAge, time.Hour)
 	limits := &config.Limits
 	limits.Streams = cmp.Or(limits.Streams, 10_000)
+	limits.Connections = cmp.Or(limits.Connections, 10_000)
+	limits.Strangers = cmp.Or(limits.Strangers, 1024)
 	limits.MessageBytes = cmp.Or(limits.MessageBytes, 4<<20)
 	limits.RequestsPerSec = cmp.Or(limits.RequestsPerSec, 200)
 	limits.Names = cmp.Or(limits.Names, 20_000)

@@ -189,8 +189,11 @@ func (c *Consul) RotateCA() {
 // Gateway registers and starts a mesh gateway at the host's WAN address.
 func (c *Consul) Gateway() *Envoy {
 	c.Lab.T.Helper()
-	return c.Envoy("gateway", "-gateway=mesh", "-register", "-service", "mesh-gateway",
-		"-address", c.Host.WAN+":8443", "-wan-address", c.Host.WAN+":8443")
+	args := []string{"-gateway=mesh", "-register", "-service", "mesh-gateway", "-address", c.Host.WAN + ":8443", "-wan-address", c.Host.WAN + ":8443"}
+	if !c.Lab.Isolated() {
+		args = append(args, "-bind-address", "wan="+c.Host.WAN+":8443") // else it wants the address of a network device
+	}
+	return c.Envoy("gateway", args...)
 }
 
 // Sidecar starts the sidecar of a registered service.

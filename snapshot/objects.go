@@ -167,8 +167,9 @@ type PeerStatus struct {
 	State                                PeerState // computed: ACTIVE only while the last round trip is young
 	Reason                               string    // of FAILING, or why it is not yet ACTIVE
 	LastHeartbeat, LastReceive, LastSend time.Time
+	LastRoundTrip                        time.Time // when the peer last proved that it reads what we send; State follows it
 	RoundTrip                            time.Duration
-	Imported, Exported                   []string          // names
+	Imported, Exported                   []string          // names; Exported: those that the peer can use
 	NotExported                          map[string]string // name to reason
 	Stale                                bool              // imports are kept from an earlier session
 }

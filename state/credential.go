@@ -129,8 +129,10 @@ func (s *Store) RevokeToken(ctx context.Context, accessor string) error {
 	var c credential
 	_, err := s.submit(ctx, &request{
 		extra: func(tx *bolt.Tx) (err error) {
-			c, err = revoke(tx, accessor)
-			return err
+			if c, err = revoke(tx, accessor); err != nil {
+				return err
+			}
+			return putRevoked(tx, map[string]revocation{accessor: {s.cfg.Now().UTC()}})
 		},
 		audit: []AuditRecord{{Action: "token.revoke", Object: accessor}},
 		after: func() { s.tokens.Delete(c.Hash) },
@@ -184,33 +186,6 @@ func (s *Store) loadTokens(tx *bolt.Tx) error {
 		s.tokens.Store(c.Hash, c)
 	}
 	return err
-}
-
-// replaceTokens stores exactly the tokens of a backup, and adds the one of this directory's operator.token to them.
-func (s *Store) replaceTokens(tx *bolt.Tx, tokens map[string]*credential) error {
-	all, err := readTokens(tx)
-	if err != nil {
-		return err
-	}
-	own, err := s.OperatorToken()
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	hash := sha256.Sum256([]byte(own.Reveal()))
-	for _, c := range all {
-		if err == nil && c.Hash == hash {
-			tokens[c.Accessor] = c
-		}
-		if err := tx.Bucket(tokenBucket).Delete([]byte(c.Accessor)); err != nil {
-			return err
-		}
-	}
-	for _, c := range tokens {
-		if err := c.put(tx); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // keepTokens makes Authenticate know exactly these tokens.

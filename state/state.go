@@ -30,6 +30,9 @@ type Config struct {
 	Actor func(context.Context) string
 	// Restorable refuses a backup of a cluster that this process cannot be. Nil: any is restored.
 	Restorable func(snapshot.Cluster) error
+	// Retire returns what is restored of a private record: the backup's, or one that says that its secret is spent. running is the record that the store has
+	// under that key; nil: none. Nil: all are restored as they are.
+	Retire func(key snapshot.Key, backup, running []byte) ([]byte, error)
 	// LockTimeout is how long Open waits for another process to leave the directory. 0: two seconds.
 	LockTimeout time.Duration
 }

@@ -87,7 +87,12 @@ func (p *plane) openListeners(ctx context.Context) error {
 }
 
 func (p *plane) openStore(context.Context) (err error) {
-	p.store, err = state.Open(state.Config{Dir: p.cfg.DataDir, Log: p.log, Actor: api.Actor, Restorable: p.restorable})
+	p.store, err = state.Open(state.Config{
+		Dir: p.cfg.DataDir, Log: p.log, Actor: api.Actor, Restorable: p.restorable,
+		Retire: func(key snapshot.Key, backup, running []byte) ([]byte, error) {
+			return peering.RetireToken(key, backup, running, time.Now())
+		},
+	})
 	return err
 }
 

@@ -13,6 +13,8 @@ import (
 	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
 
+	"github.com/isthmus-mesh/isthmus/api"
+	"github.com/isthmus-mesh/isthmus/snapshot"
 	"github.com/isthmus-mesh/isthmus/state"
 )
 
@@ -111,9 +113,34 @@ func newSnapshotRestoreCommand(c *connection) *cobra.Command {
 				return fmt.Errorf("snapshot %s: %w", args[0], err)
 			}
 			fmt.Fprintln(cmd.OutOrStdout(), "Restored snapshot")
+			client.showOperators(ctx, cmd.OutOrStdout())
 			return nil
 		},
 	}
+}
+
+// showOperators says who is an operator now: a backup brings its credentials with it, and may be from before they were taken back.
+func (c *client) showOperators(ctx context.Context, w io.Writer) {
+	var tokens []api.Token
+	err := c.read(ctx, tokensPath, nil, &tokens)
+	switch {
+	case hasStatus(err, http.StatusForbidden) || hasStatus(err, http.StatusUnauthorized):
+		fmt.Fprintln(w, "The token that you used is good no more: it is none of the snapshot's.")
+		return
+	case err != nil: // a Consul, or a server that went away: what was asked for is done
+		return
+	}
+	rows, others := [][]string{{"Accessor", "Created", "Description"}}, 0
+	for _, t := range tokens {
+		if t.Role != snapshot.RoleOperator {
+			others++
+			continue
+		}
+		rows = append(rows, []string{t.Accessor, moment(t.Created), t.Description})
+	}
+	fmt.Fprintf(w, "\nOperators' tokens that are good now (others: %d, isthmus token list; unused peering tokens: revoked):\n", others)
+	table(w, rows)
+	fmt.Fprintln(w, "\nNext, for each that is not wanted: isthmus token revoke ACCESSOR")
 }
 
 func newSnapshotInspectCommand() *cobra.Command {

@@ -16,7 +16,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/sirupsen/logrus"
 
 	"github.com/isthmus-mesh/isthmus/api"
@@ -78,7 +77,7 @@ func (p *plane) serveHTTP(ctx context.Context) error {
 	go func() { failed <- p.listen(servers[0], p.listeners.http) }()
 	if p.listeners.metrics != nil {
 		metrics := http.NewServeMux()
-		metrics.Handle("GET /metrics", promhttp.HandlerFor(p.registry, promhttp.HandlerOpts{}))
+		metrics.Handle("/metrics", handler) // which asks who scrapes, wherever that is from
 		servers = append(servers, api.NewServer(metrics))
 		go func() { failed <- p.listen(servers[1], p.listeners.metrics) }()
 	}

@@ -16,6 +16,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/api"
@@ -51,7 +52,8 @@ func (c *client) becomeOperator(ctx context.Context) bool {
 
 // operatorToken returns the token of the server on this machine, from ISTHMUS_DATA_DIR or from where the server says
 // that it lies. Only a file of that name which nobody else can read is taken: whoever listens at the address could
-// otherwise make us send it any file.
+// otherwise make us send it any file. One that the server names must also be ours or lie where servers keep it: somebody
+// could name a file of their own, and prove that they read that.
 func (c *client) operatorToken(ctx context.Context) (token redact.String, file string, found bool) {
 	file = filepath.Join(os.Getenv("ISTHMUS_DATA_DIR"), operatorTokenName)
 	if os.Getenv("ISTHMUS_DATA_DIR") == "" {
@@ -69,8 +71,19 @@ func (c *client) operatorToken(ctx context.Context) (token redact.String, file s
 	if err != nil || !info.Mode().IsRegular() || info.Mode().Perm()&fs.FileMode(0o077) != 0 {
 		return token, "", false
 	}
+	if os.Getenv("ISTHMUS_DATA_DIR") == "" && filepath.Dir(file) != usualDataDir && !ownedBy(info, os.Geteuid()) {
+		return token, "", false
+	}
 	token, err = tokenIn(file)
 	return token, file, err == nil
+}
+
+// usualDataDir is where a server keeps its data when it is not told otherwise. Its parents are the system's.
+const usualDataDir = "/var/lib/isthmus"
+
+func ownedBy(info fs.FileInfo, uid int) bool {
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	return ok && int(owner.Uid) == uid
 }
 
 // A prover opens connections to a server that proves to read a token.

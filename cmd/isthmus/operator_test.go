@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/isthmus-mesh/isthmus/api"
+	"github.com/isthmus-mesh/isthmus/config"
 	"github.com/isthmus-mesh/isthmus/internal/redact"
 )
 
@@ -61,6 +62,25 @@ func (e *eavesdropper) has(text string) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return strings.Contains(e.heard.String(), text)
+}
+
+// A token file that somebody else made is not taken on a server's word.
+func TestTokenFileIsOurs(t *testing.T) {
+	file := filepath.Join(t.TempDir(), operatorTokenName)
+	if err := os.WriteFile(file, []byte("secret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Lstat(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !ownedBy(info, os.Geteuid()) || ownedBy(info, os.Geteuid()+1) {
+		t.Error("whose file it is is not known")
+	}
+	server, err := config.Server{}.Resolve("host")
+	if err != nil || server.DataDir != usualDataDir {
+		t.Errorf("servers keep their data in %q, %v: want %s", server.DataDir, err, usualDataDir)
+	}
 }
 
 func provesWith(token string) func(string, net.Addr) string {

@@ -80,6 +80,10 @@ func parseEntry(file string, root *node) (Entry, *report) {
 	}
 	name, line := root.text("Kind")
 	if name == "" {
+		if root.only("Service") != nil || root.only("Services") != nil {
+			r.errorf("", "is a service definition, which `services register` takes: want a config entry")
+			return nil, r
+		}
 		r.errorf("Kind", "is missing: want one of %s", kindNames())
 		return nil, r
 	}

@@ -66,6 +66,9 @@ func kindNames() string {
 	return strings.Join(all[:len(all)-1], ", ") + " or " + all[len(all)-1]
 }
 
+// isEntryKind tells whether a kind can only be that of a config entry. Gateways are kinds of service too.
+func isEntryKind(name string) bool { return kindNamed(name) != nil || strings.HasPrefix(name, "service-") }
+
 // unknownKind says why a kind is not accepted.
 func unknownKind(name string) string {
 	var all []string

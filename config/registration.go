@@ -89,6 +89,11 @@ func parseService(file string, root *node) (*Service, *report) {
 		return &Service{}, r
 	}
 	r.name, _ = root.text("Name")
+	if kind, line := root.text("Kind"); isEntryKind(kind) {
+		r.lines["Kind"] = line
+		r.errorf("Kind", "is %q: this is a config entry, which `config write` takes; want a service", kind)
+		return &Service{}, r
+	}
 	d := newDecoder(r)
 	values := d.object(root, serviceFields, "")
 	connect, _ := values["Connect"].(map[string]any)

@@ -66,6 +66,8 @@ type Config struct {
 	Store   Store
 	Backup  Backup
 	Peering Peering
+	// Audit is nil with a Consul source too: it keeps its own.
+	Audit Audit
 	// Leaf issues the certificate of an identity. Nil: leaves are refused.
 	Leaf func(ctx context.Context, identity *url.URL) (Leaf, error)
 	// Gatherer is what /metrics shows, and Registerer where the API's own metrics go. Nil: none.
@@ -106,6 +108,8 @@ type Runtime struct {
 	Skipped func() map[snapshot.ProxyID][]snapshot.Skipped
 	// Problems are sentences that an operator must read: what is wrong, and what to do.
 	Problems func() []string
+	// Checks are what the server looked at of itself.
+	Checks func() []SelfCheck
 	// Synced tells whether the source has answered: until then everything but the probes is refused.
 	Synced func() bool
 	// Heartbeat is told of each update of a TTL check, also of one that changes nothing.
@@ -152,7 +156,7 @@ func (s *server) routes() []route {
 	for _, area := range [][]route{
 		s.peeringRoutes(), s.configRoutes(), s.agentRoutes(), s.agentServiceRoutes(), s.agentCheckRoutes(),
 		s.catalogRoutes(), s.healthRoutes(), s.connectRoutes(), s.intentionRoutes(), s.exportRoutes(),
-		s.backupRoutes(), s.statusRoutes(), s.tokenRoutes(), s.applyRoutes(), whyRoutes(), s.probeRoutes(), refusals(),
+		s.backupRoutes(), s.auditRoutes(), s.statusRoutes(), s.tokenRoutes(), s.applyRoutes(), whyRoutes(), s.probeRoutes(), refusals(),
 	} {
 		all = append(all, area...)
 	}

@@ -20,6 +20,9 @@ func (s *server) saveBackup(c *call) (any, error) {
 	if s.Backup == nil {
 		return nil, errReadOnly
 	}
+	if err := s.record(c, "snapshot.save", "snapshot"); err != nil {
+		return nil, err
+	}
 	deadline(c.w, backupTimeout)
 	indexed(c, max(1, c.world.Index))
 	c.w.Header().Set("Content-Type", "application/x-gzip")

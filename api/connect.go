@@ -129,6 +129,9 @@ func (s *server) caLeaf(c *call) (any, error) {
 	if err != nil {
 		return nil, fmt.Errorf("leaf of %s: %w", name, err)
 	}
+	if err := s.record(c, "leaf.read", identity.String()); err != nil {
+		return nil, err
+	}
 	c.w.Header().Set("X-Consul-Index", strconv.FormatUint(index, 10))
 	return leafJSON{
 		SerialNumber: colons(certificate.SerialNumber.Bytes()), CertPEM: string(leaf.CertPEM), PrivateKeyPEM: string(leaf.KeyPEM.Reveal()),

@@ -35,7 +35,7 @@ Generated from the code by ` + "`UPDATE_GOLDEN=1 go test ./api -run TestDocument
 its statuses, headers and blocking queries (?index, ?wait, ?filter, ?pretty); those under /isthmus/v1 are ours. An error is plain
 text, or with ` + "`Accept: application/problem+json`" + ` a document with code, object, field and hint.
 
-**Spelling** is a contract. Under /isthmus/v1, and in what ` + "`--format json`" + ` of our own verbs prints (check, ca, config apply, config
+**Spelling** is a contract. Under /isthmus/v1, and in what ` + "`--format json`" + ` of our own verbs prints (audit, check, ca, config apply, config
 validate, demo, peering token, proxies, status, token, version, why), each field is lower case with underscores: ` + "`last_ack`" + `. Under /v1, and of the
 verbs that Consul has too, it is Consul's: ` + "`ModifyIndex`" + `. A config entry has Consul's wherever it stands, so that what was read can be
 written again. Fields may be added; none changes its name or meaning within a version of the path.

@@ -207,6 +207,7 @@ func (p *peers) RevokeToken(_ context.Context, id string) error {
 
 // A lab is the API over a store in memory, on a real port.
 type lab struct {
+	trail   records
 	t       *testing.T
 	store   *memory
 	tokens  *tokens
@@ -235,7 +236,7 @@ func newLab(t *testing.T, options ...func(*Config)) *lab {
 	log.SetOutput(io.Discard)
 	registry := prometheus.NewRegistry()
 	cfg := Config{
-		Log: log, Publisher: l.store.publisher, Store: l.store, Backup: l.store, Credentials: l.tokens, Peering: &peers{l.store},
+		Log: log, Publisher: l.store.publisher, Store: l.store, Backup: l.store, Audit: &l.trail, Credentials: l.tokens, Peering: &peers{l.store},
 		Gatherer: registry, Registerer: registry, Leaf: l.leaf,
 		Server: Server{Version: "0.1.0", Source: "embedded", XDSAddress: "127.0.0.1:8502", XDSServerName: "xds.c1", PeeringAddress: "127.0.0.1:8503", OperatorTokenFile: "/data/operator.token"},
 	}

@@ -17,6 +17,7 @@ var (
 // parameters are those that single paths take besides. One that a path does not take is refused, and never ignored: who
 // asked to filter must not get everything.
 var parameters = map[string][]string{
+	"GET /isthmus/v1/audit":                   {"before", "limit"},
 	"PUT /isthmus/v1/config":                  {"cas", "dry-run"},
 	"GET /isthmus/v1/config":                  {"filter"},
 	"GET /isthmus/v1/config/{kind}":           {"filter"},
@@ -66,6 +67,7 @@ var parameters = map[string][]string{
 
 // parameterMeanings says what becomes of each, for docs/http-api.md.
 var parameterMeanings = map[string]string{
+	"before":                  "honoured: only records older than this number",
 	"by":                      "honoured: source or destination",
 	"cached":                  "no effect: nothing is cached, so that the answer is as new as without it",
 	"cas":                     "honoured: only if the entry is still at this ModifyIndex; 0: if there is none",
@@ -79,6 +81,7 @@ var parameterMeanings = map[string]string{
 	"format":                  "honoured: text; of metrics prometheus",
 	"hash":                    "honoured: wait until the answer has another",
 	"index":                   "honoured: wait until the answer is newer",
+	"limit":                   "honoured: at most so many records, 100 unless told, 10,000 at most",
 	"name":                    "honoured, several times",
 	"near":                    "no effect: there are no coordinates, so that the order stays that of names",
 	"node-meta":               "honoured, several times",

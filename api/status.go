@@ -22,13 +22,23 @@ type Status struct {
 	HTTPOpen      bool   `json:"http_open"` // whoever is on this machine is an operator
 	DefaultPolicy string `json:"default_intention_policy"`
 	// Problems are sentences: each needs somebody to act.
-	Problems []string        `json:"problems"`
-	Peers    []PeerStatus    `json:"peers"`
-	Exports  []ExportStatus  `json:"exports"`
-	Imports  []ImportStatus  `json:"imports"`
-	Skipped  []SkippedStatus `json:"skipped"` // what proxies' views leave out
-	Kept     []KeptStatus    `json:"kept"`    // fields that were accepted and have no effect
-	Proxies  ProxySummary    `json:"proxies"`
+	Problems []string `json:"problems"`
+	// Checks are what the server looked at of itself: each is one of `isthmus check`.
+	Checks  []SelfCheck     `json:"checks"`
+	Peers   []PeerStatus    `json:"peers"`
+	Exports []ExportStatus  `json:"exports"`
+	Imports []ImportStatus  `json:"imports"`
+	Skipped []SkippedStatus `json:"skipped"` // what proxies' views leave out
+	Kept    []KeptStatus    `json:"kept"`    // fields that were accepted and have no effect
+	Proxies ProxySummary    `json:"proxies"`
+}
+
+// SelfCheck is one thing that should be so. Neither Problem nor Warning: it is.
+type SelfCheck struct {
+	Check   string `json:"check"`
+	Problem string `json:"problem,omitempty"` // somebody must act
+	Warning string `json:"warning,omitempty"` // worth knowing
+	Fix     string `json:"fix,omitempty"`     // what to type
 }
 
 // PeerStatus is one peering right now.
@@ -108,6 +118,10 @@ func (s *server) status(c *call) (any, error) {
 	}
 	if cluster.DefaultAllow {
 		status.DefaultPolicy = "allow"
+	}
+	status.Checks = []SelfCheck{}
+	if s.Runtime.Checks != nil {
+		status.Checks = append(status.Checks, s.Runtime.Checks()...)
 	}
 	proxies := s.proxies(w)
 	status.Proxies = summarize(proxies)
@@ -205,6 +219,11 @@ func (s *server) problems(status *Status, proxies []Proxy) []string {
 	list := []string{}
 	if s.Runtime.Problems != nil {
 		list = append(list, s.Runtime.Problems()...)
+	}
+	for _, check := range status.Checks {
+		if check.Problem != "" {
+			list = append(list, "not so: "+check.Check+": "+check.Problem)
+		}
 	}
 	if s.Server.HTTPOpen {
 		list = append(list, "--http-open: whoever is on this machine may write; a lab only")

@@ -14,8 +14,12 @@ import (
 	"github.com/isthmus-mesh/isthmus/snapshot"
 )
 
-// An AuditRecord says who did what to which object. Records are never changed or removed; each carries the hash of the
-// one before it, and the newest is named apart, so that a record that was changed, left out or cut off at the end is found.
+// maxAuditRecords bounds the trail, at some 300 bytes a record.
+const maxAuditRecords = 100_000
+
+// An AuditRecord says who did what to which object. Records are never changed, and the oldest go when there are too many; each
+// carries the hash of the one before it, and the newest and the last that went are named apart, so that a record that was changed,
+// left out or cut off at an end is found.
 // They hold no secrets. The number, time, actor and hashes are the store's to fill in.
 type AuditRecord struct {
 	Number uint64    `json:"number"` // from 1
@@ -27,7 +31,7 @@ type AuditRecord struct {
 	Before string    `json:"before,omitempty"` // hex SHA-256 of the stored record before this one
 }
 
-// auditHead is the newest record.
+// auditHead is the newest record, or the newest of those that went.
 type auditHead struct {
 	Number uint64 `json:"number"`
 	Hash   string `json:"hash"` // hex SHA-256 of the record as stored
@@ -39,6 +43,10 @@ var audited = map[snapshot.Table]string{
 	snapshot.TableEntries: "config",
 	snapshot.TablePeers:   "peering",
 	privateTable:          "private",
+	// A check is recorded when it comes and goes, not each time that it passes or fails.
+	snapshot.TableInstances: "service",
+	snapshot.TableNodes:     "node",
+	snapshot.TableChecks:    "check",
 }
 
 // Audit records what happened beside the store's own writes. It returns once the record is on the disk.
@@ -47,12 +55,18 @@ func (s *Store) Audit(ctx context.Context, action, object, detail string) error 
 	return err
 }
 
-// AuditRecords returns the newest records, at most limit, the newest first.
-func (s *Store) AuditRecords(limit int) ([]AuditRecord, error) {
+// AuditRecords returns the newest records, at most limit, the newest first. A before other than 0 is the number of a record: then those that are older.
+func (s *Store) AuditRecords(limit int, before uint64) ([]AuditRecord, error) {
 	var records []AuditRecord
 	err := s.db.View(func(tx *bolt.Tx) error {
 		cursor := tx.Bucket(auditBucket).Cursor()
-		for key, value := cursor.Last(); key != nil && len(records) < limit; key, value = cursor.Prev() {
+		key, value := cursor.Last()
+		if before > 0 {
+			if found, _ := cursor.Seek(auditNumber(before)); found != nil {
+				key, value = cursor.Prev()
+			}
+		}
+		for ; key != nil && len(records) < limit; key, value = cursor.Prev() {
 			var r AuditRecord
 			if err := json.Unmarshal(value, &r); err != nil {
 				return fmt.Errorf("audit record %x: %w", key, err)
@@ -64,23 +78,33 @@ func (s *Store) AuditRecords(limit int) ([]AuditRecord, error) {
 	return records, err
 }
 
-// VerifyAudit checks the whole trail and returns how many records it has. The error names the first record that is not
-// what was written.
-func (s *Store) VerifyAudit() (uint64, error) {
-	var count uint64
-	err := s.db.View(func(tx *bolt.Tx) (err error) {
-		count, err = verifyAudit(tx)
-		return err
-	})
-	return count, err
+// An AuditExtent is what the trail holds. Whoever notes Newest and Hash elsewhere can tell later that nobody wrote the whole trail anew.
+type AuditExtent struct {
+	First  uint64 `json:"first"` // the oldest record that is kept
+	Newest uint64 `json:"newest"`
+	Hash   string `json:"hash"` // hex SHA-256 of the newest record as stored
 }
 
-func verifyAudit(tx *bolt.Tx) (uint64, error) {
-	newest, err := loadAudit(tx)
+// VerifyAudit checks the whole trail and returns what it holds. The error names the first record that is not what was written.
+func (s *Store) VerifyAudit() (AuditExtent, error) {
+	var extent AuditExtent
+	err := s.db.View(func(tx *bolt.Tx) (err error) {
+		extent, err = verifyAudit(tx)
+		return err
+	})
+	return extent, err
+}
+
+func verifyAudit(tx *bolt.Tx) (AuditExtent, error) {
+	newest, err := loadAudit(tx, auditKey)
 	if err != nil {
-		return 0, err
+		return AuditExtent{}, err
 	}
-	var head auditHead
+	head, err := loadAudit(tx, auditFloorKey)
+	if err != nil {
+		return AuditExtent{}, err
+	}
+	first := head.Number + 1
 	err = tx.Bucket(auditBucket).ForEach(func(key, value []byte) error {
 		var r AuditRecord
 		number := head.Number + 1
@@ -100,12 +124,12 @@ func verifyAudit(tx *bolt.Tx) (uint64, error) {
 	if err == nil && head != newest {
 		err = fmt.Errorf("audit record %d is not the newest that was written, number %d: it was changed, or records were cut off", head.Number, newest.Number)
 	}
-	return head.Number, err
+	return AuditExtent{first, newest.Number, newest.Hash}, err
 }
 
-func loadAudit(tx *bolt.Tx) (auditHead, error) {
+func loadAudit(tx *bolt.Tx, name []byte) (auditHead, error) {
 	var head auditHead
-	if value := tx.Bucket(metaBucket).Get(auditKey); value != nil {
+	if value := tx.Bucket(metaBucket).Get(name); value != nil {
 		if err := json.Unmarshal(value, &head); err != nil {
 			return head, fmt.Errorf("audit: %w", err)
 		}
@@ -121,6 +145,9 @@ func hashOf(data []byte) string { return fmt.Sprintf("%x", sha256.Sum256(data)) 
 func (w *write) recordChange(actor string, c change) error {
 	action, ok := audited[c.key.Table]
 	if !ok {
+		return nil
+	}
+	if c.key.Table == snapshot.TableChecks && !c.gone && c.created != 0 {
 		return nil
 	}
 	verb := ".write"
@@ -141,13 +168,41 @@ func (w *write) record(actor string, r AuditRecord) error {
 		return err
 	}
 	w.audit = auditHead{Number: r.Number, Hash: hashOf(value)}
-	return w.tx.Bucket(auditBucket).Put(auditNumber(r.Number), value)
+	if err := w.tx.Bucket(auditBucket).Put(auditNumber(r.Number), value); err != nil {
+		return err
+	}
+	return w.cutAudit()
 }
 
-func (h auditHead) put(tx *bolt.Tx) error {
+// cutAudit removes the oldest records once there are a tenth too many, and remembers the last of them.
+func (w *write) cutAudit() error {
+	most := uint64(w.store.cfg.AuditRecords)
+	if w.audit.Number <= most {
+		return nil
+	}
+	floor, err := loadAudit(w.tx, auditFloorKey)
+	if err != nil || w.audit.Number-floor.Number <= most+most/10 {
+		return err
+	}
+	bucket := w.tx.Bucket(auditBucket)
+	for w.audit.Number-floor.Number > most {
+		number := auditNumber(floor.Number + 1)
+		value := bucket.Get(number)
+		if value == nil {
+			return nil // it was tampered with: what is left is evidence, and VerifyAudit says so
+		}
+		floor = auditHead{floor.Number + 1, hashOf(value)}
+		if err := bucket.Delete(number); err != nil {
+			return err
+		}
+	}
+	return floor.put(w.tx, auditFloorKey)
+}
+
+func (h auditHead) put(tx *bolt.Tx, name []byte) error {
 	value, err := json.Marshal(h)
 	if err != nil {
 		return err
 	}
-	return tx.Bucket(metaBucket).Put(auditKey, value)
+	return tx.Bucket(metaBucket).Put(name, value)
 }

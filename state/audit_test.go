@@ -10,6 +10,7 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"github.com/isthmus-mesh/isthmus/config"
 	"github.com/isthmus-mesh/isthmus/snapshot"
 	"github.com/isthmus-mesh/isthmus/state"
 )
@@ -47,11 +48,11 @@ func TestAuditTrail(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := [][2]string{
-		{"peering.write", "peers/east"}, {"private.write", "private/peering/token/1"},
+		{"peering.write", "peers/east"}, {"private.write", "private/peering/token/1"}, {"node.write", "nodes/n"},
 		{"config.write", "entries/service-defaults/db"}, {"config.delete", "entries/service-defaults/db"},
 		{"token.create", made.Accessor}, {"login.refused", "10.0.0.1"},
 	}
-	records, err := s.AuditRecords(100)
+	records, err := s.AuditRecords(100, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,11 +67,11 @@ func TestAuditTrail(t *testing.T) {
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("records %v: want %v", got, want)
 	}
-	if newest, err := s.AuditRecords(1); err != nil || len(newest) != 1 || newest[0].Action != "login.refused" {
+	if newest, err := s.AuditRecords(1, 0); err != nil || len(newest) != 1 || newest[0].Action != "login.refused" {
 		t.Errorf("newest record %+v, %v", newest, err)
 	}
-	if n, err := s.VerifyAudit(); n != 6 || err != nil {
-		t.Errorf("VerifyAudit: %d, %v", n, err)
+	if n, err := s.VerifyAudit(); n.Newest != 7 || n.First != 1 || err != nil {
+		t.Errorf("VerifyAudit: %+v, %v", n, err)
 	}
 }
 
@@ -115,5 +116,77 @@ func TestAuditTrailThatWasChanged(t *testing.T) {
 				t.Errorf("err = %v: want %q", err, c.want)
 			}
 		})
+	}
+}
+
+// TestAuditOfRegistrations: a service and a check are recorded as they come and go, and not each time that a check fails.
+func TestAuditOfRegistrations(t *testing.T) {
+	s := open(t, t.TempDir())
+	instance := snapshot.Event{Key: snapshot.NewKey(snapshot.TableInstances, "db", "n", "db"), Object: &snapshot.Instance{Node: "n", Service: &config.Service{ID: "db", Name: "db"}}}
+	check := func(status string) snapshot.Event {
+		return snapshot.Event{Key: snapshot.NewKey(snapshot.TableChecks, "n", "db", "tcp"), Object: &snapshot.Check{Node: "n", ServiceID: "db", CheckID: "tcp", Status: status}}
+	}
+	commit(t, s, instance, check("passing"))
+	commit(t, s, check("critical"))
+	commit(t, s, without(instance), without(check("")))
+	records, err := s.AuditRecords(10, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, r := range records {
+		got = append(got, r.Action)
+	}
+	if want := []string{"check.delete", "service.delete", "check.write", "service.write"}; !reflect.DeepEqual(got, want) {
+		t.Errorf("newest first %v: want %v", got, want)
+	}
+}
+
+// TestAuditTrailIsBounded: the oldest records go, and the chain of the others is whole, also after a restart.
+func TestAuditTrailIsBounded(t *testing.T) {
+	dir := t.TempDir()
+	cfg := state.Config{Dir: dir, AuditRecords: 20}
+	s, err := state.Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 50 {
+		if err := s.Audit(t.Context(), "test", "object", ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	extent, err := s.VerifyAudit()
+	if err != nil || extent.Newest != 50 || extent.First < 29 || extent.First > 31 {
+		t.Errorf("%+v, %v: want 20 to 22 records, up to number 50", extent, err)
+	}
+	older, err := s.AuditRecords(100, 40)
+	if err != nil || older[0].Number != 39 || older[len(older)-1].Number != extent.First {
+		t.Errorf("%v: before 40 there are %+v", err, older)
+	}
+	s.Close()
+	if s, err = state.Open(cfg); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := s.VerifyAudit(); err != nil || again != extent {
+		t.Errorf("after a restart %+v, %v: want %+v", again, err, extent)
+	}
+	s.Close()
+	db, err := bolt.Open(filepath.Join(dir, "isthmus.db"), 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.Update(func(tx *bolt.Tx) error {
+		return tx.Bucket([]byte("audit")).Delete(binary.BigEndian.AppendUint64(nil, extent.First))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	db.Close()
+	if s, err = state.Open(cfg); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if _, err := s.VerifyAudit(); err == nil || !strings.Contains(err.Error(), "is missing") {
+		t.Errorf("the oldest was removed by hand: %v", err)
 	}
 }

@@ -88,7 +88,7 @@ func TestRestoreElsewhere(t *testing.T) {
 		}
 		s = reopen(t, s, dir)
 	}
-	if records, err := s.AuditRecords(1); err != nil || records[0].Action != "snapshot.restore" || records[0].Object != info.Checksum {
+	if records, err := s.AuditRecords(1, 0); err != nil || records[0].Action != "snapshot.restore" || records[0].Object != info.Checksum {
 		t.Errorf("newest audit record %+v, %v", records, err)
 	}
 	if files, _ := os.ReadDir(dir); len(files) != 2 {

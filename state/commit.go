@@ -297,7 +297,7 @@ func (w *write) commit() error {
 		return nil
 	}
 	if w.audit != s.audit {
-		if err := w.audit.put(w.tx); err != nil {
+		if err := w.audit.put(w.tx, auditKey); err != nil {
 			return err
 		}
 	}

@@ -98,8 +98,8 @@ func TestWriteThatTheFileRefusesFailsAlone(t *testing.T) {
 		if protocolOf(s.World(), "a") != "tcp" || protocolOf(s.World(), "b") != "tcp" {
 			t.Error("the other writes are not there")
 		}
-		if n, err := s.VerifyAudit(); n != 2 || err != nil {
-			t.Errorf("audit has %d records, %v: want those of the two writes", n, err)
+		if n, err := s.VerifyAudit(); n.Newest != 2 || err != nil {
+			t.Errorf("audit has %+v, %v: want those of the two writes", n, err)
 		}
 	})
 }

@@ -32,6 +32,8 @@ var (
 	schemaKey = []byte("schema") // JSON number
 	indexKey  = []byte("index")  // big endian; no World of this store ever had a higher one
 	auditKey  = []byte("audit")  // JSON of auditHead
+
+	auditFloorKey = []byte("audit-floor") // likewise, of the newest record that was removed
 )
 
 // prepareDir makes the data directory, for its owner only.

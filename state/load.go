@@ -22,7 +22,7 @@ func (s *Store) load() error {
 		}
 		s.publisher = snapshot.NewPublisher(snapshot.Loaded(index, events))
 		s.reserved = index
-		if s.audit, err = loadAudit(tx); err != nil {
+		if s.audit, err = loadAudit(tx, auditKey); err != nil {
 			return err
 		}
 		return s.loadTokens(tx)

@@ -33,6 +33,8 @@ type Config struct {
 	// Retire returns what is restored of a private record: the backup's, or one that says that its secret is spent. running is the record that the store has
 	// under that key; nil: none. Nil: all are restored as they are.
 	Retire func(key snapshot.Key, backup, running []byte) ([]byte, error)
+	// AuditRecords is how many records of the audit trail are kept. 0: 100,000.
+	AuditRecords int
 	// LockTimeout is how long Open waits for another process to leave the directory. 0: two seconds.
 	LockTimeout time.Duration
 }
@@ -72,6 +74,9 @@ func Open(cfg Config) (*Store, error) {
 	}
 	if cfg.Actor == nil {
 		cfg.Actor = func(context.Context) string { return "" }
+	}
+	if cfg.AuditRecords == 0 {
+		cfg.AuditRecords = maxAuditRecords
 	}
 	if cfg.LockTimeout == 0 {
 		cfg.LockTimeout = 2 * time.Second

@@ -199,7 +199,7 @@ func TestTokensOfProxiesThatAreGone(t *testing.T) {
 	commit(t, s, sidecarOf("back", true))
 	sweep(time.Hour)
 	expect("after 72 hours", "back", "connected", "stays")
-	records, err := s.AuditRecords(1)
+	records, err := s.AuditRecords(1, 0)
 	if err != nil || records[0].Action != "token.expire" || records[0].Object != ids["gone"] || records[0].Detail != "proxy gone: not registered for 72h0m0s" {
 		t.Errorf("audit %+v, %v", records, err)
 	}

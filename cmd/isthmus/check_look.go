@@ -28,6 +28,7 @@ func look(seen facts) findings {
 		return found
 	}
 	found.server(seen.status)
+	found.itself(seen.status.Checks)
 	found.certificates(seen)
 	for _, p := range seen.status.Peers {
 		found.peer(p, seen.now)
@@ -50,6 +51,17 @@ func (f *findings) server(s api.Status) {
 		f.warn("calls need an intention", "the default policy is "+s.DefaultPolicy, "start isthmus serve with --default-intention-policy deny")
 	} else {
 		f.is("calls need an intention", "", "")
+	}
+}
+
+// itself takes over what the server looked at of itself.
+func (f *findings) itself(checks []api.SelfCheck) {
+	for _, c := range checks {
+		if c.Warning != "" && c.Problem == "" {
+			f.warn(c.Check, c.Warning, c.Fix)
+			continue
+		}
+		f.is(c.Check, c.Problem, c.Fix)
 	}
 }
 

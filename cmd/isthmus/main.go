@@ -71,6 +71,7 @@ func rootCommand() *cobra.Command {
 		newBootstrapCommand(),
 		newConnectCommand(),
 		newTokenCommand(),
+		newAuditCommand(),
 		newCACommand(),
 		newSnapshotCommand(),
 		newStatusCommand(),

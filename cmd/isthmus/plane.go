@@ -32,6 +32,7 @@ type plane struct {
 	log       *logrus.Logger
 	registry  *prometheus.Registry
 	store     *state.Store
+	trail     *trail
 	authority *ca.CA
 	peering   *peering.Service
 	health    *health.Health
@@ -93,6 +94,7 @@ func (p *plane) openStore(context.Context) (err error) {
 			return peering.RetireToken(key, backup, running, time.Now())
 		},
 	})
+	p.trail = &trail{Store: p.store, log: p.log}
 	return err
 }
 
@@ -212,6 +214,7 @@ func (s leafSource) RenewAt(version string) (time.Time, bool) { return s.authori
 func (p *plane) Run(ctx context.Context, read func() (config.Server, error)) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return p.store.Run(ctx) })
+	group.Go(func() error { return p.trail.verify(ctx) })
 	group.Go(func() error { return p.line.Run(ctx) })
 	group.Go(func() error { return p.health.Run(ctx) })
 	group.Go(func() error { return p.sync(ctx) })

@@ -115,6 +115,7 @@ func (l connectionLog) Write(text []byte) (int, error) {
 func (p *plane) apiConfig() api.Config {
 	return api.Config{
 		Log: p.log, Publisher: p.store.Publisher(), Credentials: credentials{p.store, p.xds}, Store: p.store, Peering: p.peering,
+		Audit:    p.trail,
 		Backup:   backup{p.store, sync.OnceFunc(p.startAnew)},
 		Gatherer: p.registry, Registerer: p.registry,
 		Leaf: func(ctx context.Context, identity *url.URL) (api.Leaf, error) {
@@ -129,6 +130,7 @@ func (p *plane) apiConfig() api.Config {
 		},
 		Runtime: api.Runtime{
 			PeerStatus: p.peering.Status, Proxies: p.proxies, Skipped: p.line.Skipped, Synced: p.isSynced, Heartbeat: p.health.Heartbeat,
+			Checks: p.checks,
 		},
 	}
 }

@@ -59,7 +59,7 @@ func TestAuditNamesTheCredential(t *testing.T) {
 	if status := put(t, p, "/v1/config", []byte(`{"Kind": "service-defaults", "Name": "web"}`)); status != http.StatusOK {
 		t.Fatalf("status %d", status)
 	}
-	records, err := p.store.AuditRecords(1)
+	records, err := p.store.AuditRecords(1, 0)
 	if err != nil || len(records) != 1 {
 		t.Fatalf("%v, %v", records, err)
 	}

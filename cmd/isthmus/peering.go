@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
 )
 
@@ -47,7 +49,7 @@ func (p peeringAnswer) exported() string {
 }
 
 func newGenerateTokenCommand(c *connection) *cobra.Command {
-	var name string
+	var name, file string
 	var meta map[string]string
 	var addresses []string
 	var ttl time.Duration
@@ -62,6 +64,7 @@ func newGenerateTokenCommand(c *connection) *cobra.Command {
 	cmd.Flags().StringVar(&name, "name", "", "what to call the other cluster here")
 	cmd.Flags().StringToStringVar(&meta, "meta", nil, "`key=value` to note with the peering; may be repeated")
 	cmd.Flags().StringSliceVar(&addresses, "server-external-addresses", nil, "`host:port,…` to put into the token instead of what the server advertises")
+	cmd.Flags().StringVar(&file, "out", "", "`file` to write the token to, which only its owner can read then, instead of printing it")
 	cmd.Flags().DurationVar(&ttl, "ttl", 0, "how long the token is good (server's default: 24h)")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		peer, err := named("name", name, args)
@@ -81,14 +84,32 @@ func newGenerateTokenCommand(c *connection) *cobra.Command {
 			return fmt.Errorf("peer %s: generate token: %w", peer, err)
 		}
 		var answer struct{ PeeringToken string }
-		err = out.show(cmd, raw, &answer, func(w io.Writer) { fmt.Fprintln(w, answer.PeeringToken) })
-		if err == nil && *out == pretty {
-			remarkReach(cmd, answer.PeeringToken)
-			next(cmd, "in the other cluster", "isthmus peering establish --name NAME-OF-THIS-CLUSTER --peering-token -")
+		if file != "" {
+			if err := decode(raw, "generate-token", &answer); err != nil {
+				return err
+			}
+			if err := renameio.WriteFile(file, []byte(answer.PeeringToken+"\n"), 0, renameio.WithStaticPermissions(0o600)); err != nil {
+				return fmt.Errorf("file %s: %w; the token was made all the same, see `isthmus peering token list`", file, err)
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "Peering token written: %s\n", file)
+		} else if err := out.show(cmd, raw, &answer, func(w io.Writer) { fmt.Fprintln(w, answer.PeeringToken) }); err != nil {
+			return err
 		}
-		return err
+		if *out == pretty {
+			remarkReach(cmd, answer.PeeringToken)
+			next(cmd, "in the other cluster", "isthmus peering establish --name NAME-OF-THIS-CLUSTER --peering-token "+cmp.Or(atFile(file), "-"))
+		}
+		return nil
 	}
 	return cmd
+}
+
+// atFile is how a file's content is given to a flag.
+func atFile(file string) string {
+	if file == "" {
+		return ""
+	}
+	return "@" + file
 }
 
 func newPeeringListCommand(c *connection) *cobra.Command {

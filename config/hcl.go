@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"regexp"
 	"strconv"
+	"strings"
 
 	"github.com/hashicorp/hcl/hcl/ast"
 	"github.com/hashicorp/hcl/hcl/parser"
@@ -78,7 +79,7 @@ func parseHCL(data []byte) (roots []*node, line int, err error) {
 			line, _ = strconv.Atoi(msg[last[2]:last[3]])
 			msg = msg[last[1]:]
 		}
-		return nil, line, fmt.Errorf("hcl: %s", clip(msg))
+		return nil, line, fmt.Errorf("hcl: %s", clip(plainHCL(msg)))
 	}
 	r := hclReader{budget{maxNodes}, 0}
 	root, err := r.object(file.Node.(*ast.ObjectList), 1)
@@ -90,6 +91,36 @@ func parseHCL(data []byte) (roots []*node, line int, err error) {
 		root.line = root.fields[0].line
 	}
 	return []*node{root}, 0, nil
+}
+
+// hclTokens says what the parser's tokens look like in a file.
+var hclTokens = map[string]string{
+	"IDENT": "a name", "STRING": "text in quotes", "NUMBER": "a number", "FLOAT": "a number", "BOOL": "true or false", "HEREDOC": "a text block",
+	"ASSIGN": "=", "LBRACE": "{", "RBRACE": "}", "LBRACK": "[", "RBRACK": "]", "COMMA": "a comma", "EOF": "the end of the file", "ILLEGAL": "a character that HCL has not",
+}
+
+var (
+	hclToken  = regexp.MustCompile(`\b[A-Z]{3,}\b`)
+	hclWanted = regexp.MustCompile(`(?:nested object |object )?expected(?: closing)?:? ([A-Z |]+) got: ([A-Z]+)$`)
+)
+
+// plainHCL says a parser's message in the words of who writes the file.
+func plainHCL(msg string) string {
+	plain := func(token string) string { return cmp.Or(hclTokens[token], token) }
+	parts := hclWanted.FindStringSubmatch(msg)
+	if parts == nil {
+		return hclToken.ReplaceAllStringFunc(msg, plain)
+	}
+	wanted := strings.Split(parts[1], " | ")
+	for i, token := range wanted {
+		wanted[i] = plain(token)
+	}
+	text := fmt.Sprintf("have %s: want %s", plain(parts[2]), strings.Join(wanted, " or "))
+	switch parts[2] {
+	case "RBRACK", "RBRACE", "EOF":
+		text += "; is something not closed above?"
+	}
+	return text
 }
 
 // An hclReader turns the parser's tree into ours. line is where it is, for errors.

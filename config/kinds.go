@@ -67,7 +67,9 @@ func kindNames() string {
 }
 
 // isEntryKind tells whether a kind can only be that of a config entry. Gateways are kinds of service too.
-func isEntryKind(name string) bool { return kindNamed(name) != nil || strings.HasPrefix(name, "service-") }
+func isEntryKind(name string) bool {
+	return kindNamed(name) != nil || strings.HasPrefix(name, "service-")
+}
 
 // unknownKind says why a kind is not accepted.
 func unknownKind(name string) string {

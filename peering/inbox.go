@@ -3,6 +3,7 @@ package peering
 import (
 	"context"
 	"sync"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -55,6 +56,34 @@ func (b *inbox) tryPut(r *wire.Response, size int) bool {
 	default:
 	}
 	return true
+}
+
+// In a burst, which a batch of so many shows, the next batch may grow for as long as more keeps coming, within limits: each
+// is a write to the disk, and a new World for everybody. One change on its own never waits.
+const (
+	burst     = 32
+	burstStep = time.Millisecond
+	burstMost = 15 * time.Millisecond
+)
+
+// gather waits while more keeps coming.
+func (b *inbox) gather(ctx context.Context) {
+	step := time.NewTicker(burstStep)
+	defer step.Stop()
+	for before, waited := 0, time.Duration(0); waited < burstMost; waited += burstStep {
+		b.mu.Lock()
+		now, full := len(b.responses), b.bytes > maxInboxBytes/2
+		b.mu.Unlock()
+		if full || now == before || now >= window/2 {
+			return
+		}
+		before = now
+		select {
+		case <-ctx.Done():
+			return
+		case <-step.C:
+		}
+	}
 }
 
 func (b *inbox) take() []*wire.Response {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math/big"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -89,6 +90,27 @@ var responseMisbehaviours = []misbehaviour{
 		require.Len(m.t, m.east.store.World().Imports("west"), 50)
 		m.keptDB(m.east.t)
 		return active(`"one-more": service one-more: ` + text)
+	}},
+	{name: "5,000 services and a quota of 50", only: newer, gone: true, do: func(m *misfit) (snapshot.PeerState, []string) {
+		const count = 5_000
+		var sending sync.WaitGroup
+		sending.Go(func() {
+			for n := range count {
+				name := fmt.Sprintf("service-%d", n)
+				r := services(name, plainInstance(name))
+				r.Nonce = fmt.Sprint("flood-", n)
+				m.send(responseMessage(r))
+			}
+		})
+		m.others.fine(m.t, "during the flood")
+		last := m.next("the last answer", func(r *wire.ReplicationMessage) bool {
+			return r.GetRequest().GetResponseNonce() == fmt.Sprint("flood-", count-1)
+		}).GetRequest()
+		sending.Wait()
+		require.Equal(m.t, int32(8), last.GetError().GetCode())
+		require.Len(m.t, m.east.store.World().Imports("west"), 50)
+		m.keptDB(m.t)
+		return active("1000 resources of the peer refused", "50 services are imported already: want at most 50")
 	}},
 	{name: "a list of 100,000 services", only: newer, gone: true, do: func(m *misfit) (snapshot.PeerState, []string) {
 		names := make([]string, 100_000)

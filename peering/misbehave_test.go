@@ -37,7 +37,7 @@ func olderOne(c cell) bool { return c.older }
 func TestMisbehavingPeers(t *testing.T) {
 	east, south := newCluster(t, "east"), newCluster(t, "south")
 	east.listens(ownListener)
-	east.commit(entry(&config.PeerPolicy{Name: "west", Quotas: config.Quotas{Services: 50}}))
+	east.commit(entry(&config.PeerPolicy{Name: "west", Quotas: config.Quotas{Services: 50, UpdatesPerSecond: 1_000_000}}))
 	others := newNeighbour(east, south)
 	south.peerWith(east)
 	others.fine(t, "at first")

@@ -240,12 +240,16 @@ func (s *session) apply(ctx context.Context) error {
 	}
 	sweep := time.NewTimer(s.Timing.Sweep)
 	defer sweep.Stop()
+	var batch []*wire.Response
 	for {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-s.in.ready:
-			batch := s.in.take()
+			if len(batch) >= burst {
+				s.in.gather(ctx)
+			}
+			batch = s.in.take()
 			if s.deleting.Load() {
 				continue // whatever it is, nothing of the peer is taken any more
 			}

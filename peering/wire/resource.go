@@ -53,17 +53,15 @@ func NewService(name string, instances []Instance) (Resource, error) {
 // exportedServiceNodes is the number of ExportedService's one field.
 const exportedServiceNodes = 1
 
-// NewServiceList returns the complete list of the exported names, without those of mesh forms.
+// NewServiceList returns the complete list of the exported names, sorted, without those of mesh forms.
 func NewServiceList(names []string) (Resource, error) {
-	seen := make(map[string]struct{}, len(names))
-	for _, name := range names {
+	for i, name := range names {
 		if err := CheckName(name); err != nil {
 			return Resource{}, err
 		}
-		if _, twice := seen[name]; twice || strings.HasSuffix(name, ProxySuffix) {
-			return Resource{}, fmt.Errorf("list of services: %s: want each name once, and none of a mesh form", name)
+		if i > 0 && names[i-1] >= name || strings.HasSuffix(name, ProxySuffix) {
+			return Resource{}, fmt.Errorf("list of services: %s: want each name once, in order, and none of a mesh form", name)
 		}
-		seen[name] = struct{}{}
 	}
 	return newResource(TypeServiceList, ServiceListID, &ExportedServiceList{Services: names})
 }

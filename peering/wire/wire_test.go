@@ -175,6 +175,7 @@ func TestResourcesThatCannotBeMade(t *testing.T) {
 	fail(NewService("db-sidecar-proxy", []Instance{{}}))
 	fail(NewServiceList([]string{"a", ""}))
 	fail(NewServiceList([]string{"a", "a"}))
+	fail(NewServiceList([]string{"b", "a"}))
 	fail(NewServiceList([]string{"a-sidecar-proxy"}))
 	fail(NewTrustBundle("", []string{root(t)}))
 	fail(NewTrustBundle("td", []string{"garbage"}))

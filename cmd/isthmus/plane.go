@@ -33,6 +33,7 @@ type plane struct {
 	registry  *prometheus.Registry
 	store     *state.Store
 	trail     *trail
+	pairs     filePairs
 	authority *ca.CA
 	peering   *peering.Service
 	health    *health.Health
@@ -67,6 +68,9 @@ func newPlane(ctx context.Context, cfg config.Server, log *logrus.Logger, held s
 }
 
 func (p *plane) openListeners(ctx context.Context) error {
+	if err := p.openPairs(); err != nil {
+		return err
+	}
 	for _, l := range []struct {
 		to         *net.Listener
 		what, addr string

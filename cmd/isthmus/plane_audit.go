@@ -53,6 +53,3 @@ func (t *trail) check() api.SelfCheck {
 	}
 	return check
 }
-
-// checks are what the server looked at of itself.
-func (p *plane) checks() []api.SelfCheck { return []api.SelfCheck{p.trail.check()} }

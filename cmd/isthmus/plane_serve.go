@@ -19,7 +19,6 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/isthmus-mesh/isthmus/api"
-	"github.com/isthmus-mesh/isthmus/config"
 	"github.com/isthmus-mesh/isthmus/snapshot"
 	"github.com/isthmus-mesh/isthmus/state"
 	"github.com/isthmus-mesh/isthmus/xds"
@@ -35,12 +34,11 @@ func (p *plane) xdsName() string {
 }
 
 // tls returns the server end of a listener: the operator's certificate, or one of our CA for names and the address.
-func (p *plane) tls(pair config.KeyPair, listener net.Listener, names ...string) (*tls.Config, error) {
+func (p *plane) tls(pair *filePair, listener net.Listener, names ...string) (*tls.Config, error) {
 	cfg := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2"}}
-	if pair.Cert != "" {
-		own, err := tls.LoadX509KeyPair(pair.Cert, pair.Key)
-		cfg.Certificates = []tls.Certificate{own}
-		return cfg, err
+	if pair != nil {
+		cfg.GetCertificate = pair.get
+		return cfg, nil
 	}
 	var ips []net.IP
 	if ip := listener.Addr().(*net.TCPAddr).IP; !ip.IsUnspecified() {
@@ -52,7 +50,7 @@ func (p *plane) tls(pair config.KeyPair, listener net.Listener, names ...string)
 }
 
 func (p *plane) serveXDS(ctx context.Context) error {
-	cfg, err := p.tls(p.cfg.XDSTLS, p.listeners.xds, p.xdsName(), "localhost")
+	cfg, err := p.tls(p.pairs.xds, p.listeners.xds, p.xdsName(), "localhost")
 	if err != nil {
 		return fmt.Errorf("xds: %w", err)
 	}
@@ -98,8 +96,9 @@ func (p *plane) serveHTTP(ctx context.Context) error {
 
 func (p *plane) listen(server *http.Server, listener net.Listener) error {
 	server.ErrorLog = stdlog.New(connectionLog{p.log}, "", 0)
-	if p.cfg.HTTPTLS.Cert != "" {
-		return server.ServeTLS(listener, p.cfg.HTTPTLS.Cert, p.cfg.HTTPTLS.Key)
+	if p.pairs.http != nil {
+		server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: p.pairs.http.get}
+		return server.ServeTLS(listener, "", "")
 	}
 	return server.Serve(listener)
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // reload reads the configuration again at each SIGHUP, until ctx ends. What can change while running does: the log level,
-// the addresses that peers may have us dial, the default intention policy and the lowest TLS version. A configuration
+// the addresses that peers may have us dial, the default intention policy, the lowest TLS version, this node's address and what is in the files of certificates. A configuration
 // that is wrong changes nothing.
 func (p *plane) reload(ctx context.Context, read func() (config.Server, error)) error {
 	hangups := make(chan os.Signal, 1)
@@ -26,14 +26,23 @@ func (p *plane) reload(ctx context.Context, read func() (config.Server, error)) 
 			return ctx.Err()
 		case <-hangups:
 		}
-		next, err := read()
-		if err == nil {
-			current, err = p.apply(ctx, current, next)
-		}
-		if err != nil {
-			p.log.WithError(err).Error("configuration not reloaded: the former one stays")
-		}
+		current = p.hangup(ctx, current, read)
 	}
+}
+
+// hangup does what one SIGHUP asks for, and returns the configuration in force then.
+func (p *plane) hangup(ctx context.Context, current config.Server, read func() (config.Server, error)) config.Server {
+	for _, pair := range p.pairs.all() {
+		pair.reload()
+	}
+	next, err := read()
+	if err == nil {
+		current, err = p.apply(ctx, current, next)
+	}
+	if err != nil {
+		p.log.WithError(err).Error("configuration not reloaded: the former one stays")
+	}
+	return current
 }
 
 // apply takes over what of next can change while running, tells of the rest, and returns what is in force then.

@@ -38,6 +38,9 @@ type Rejected struct {
 	Object  string `json:"object,omitempty"`
 	Peer    string `json:"peer,omitempty"`
 	Error   string `json:"error"`
+	// NextTry is when it is sent again as it is: the cause may have passed. Tries counts.
+	NextTry *time.Time `json:"next_try,omitempty"`
+	Tries   int        `json:"tries,omitempty"`
 }
 
 func (s *server) listProxies(c *call) (any, error) { return s.proxies(c.world), nil }

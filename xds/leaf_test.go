@@ -260,7 +260,7 @@ func TestFirstLeafRejectedWithOthers(t *testing.T) {
 				t.Errorf("%s rejected: secret %q", culprit, c.body["SDS authz~east"])
 			}
 			c.log = nil
-			wait(leafLife / 4)
+			wait(firstRetry / 2)
 			c.expect("")
 			c.disconnect()
 		})

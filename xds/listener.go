@@ -259,7 +259,11 @@ func (st *stream) tryListener(sub *subscription) {
 			st.sendListeners([]*composition{c}, true)
 			return
 		}
-		sub.trials.passed() // nothing of it would differ
+		if c == nil {
+			st.memory.postpone(sub.kind, st.clock.now, sub.trials.over()...) // it is not served, for what else it holds
+			continue
+		}
+		st.passed(sub) // nothing of it would differ
 	}
 }
 

@@ -47,7 +47,7 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 	acks := counter("acks_total", "Responses that proxies acknowledged.", "type_url")
 	nacks := counter("nacks_total", "Responses that proxies rejected.", "type_url")
 	foreign := counter("foreign_names_total", "Names that proxies asked for and that are not theirs.", "type_url")
-	quarantined := counter("quarantined_total", "Resources that a proxy rejected alone and is never sent again.", "type_url")
+	quarantined := counter("quarantined_total", "Resources that a proxy rejected alone, once for each try.", "type_url")
 	watchdog := counter("watchdog_total", "Streams closed since a response was not answered in time.", "type_url")
 	m.otherNames = foreign.WithLabelValues("other")
 	for k, url := range typeURLs {

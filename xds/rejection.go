@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"time"
@@ -13,8 +14,29 @@ import (
 // updates that may be bad.
 const trialPause = time.Second
 
+// What was refused alone is tried again after firstRetry, then after twice that, and so on up to lastRetry: its cause may
+// have passed, such as a port that something else used.
+const (
+	firstRetry = time.Minute
+	lastRetry  = time.Hour
+)
+
+// retryPause is the pause after so many tries. It varies by an eighth, so that many proxies do not try at once.
+func retryPause(tries int) time.Duration {
+	pause := min(firstRetry<<min(tries-1, 10), lastRetry)
+	return pause + rand.N(pause/8)
+}
+
+// A verdict is a part in quarantine.
+type verdict struct {
+	Rejection
+	trying bool // it is sent once more, and not answered yet
+}
+
 // A part is what can be left out of an update: a resource by its version, the shell of a listener, or one of its chains.
 type part struct{ name, chain, hash string }
+
+func (p part) String() string { return strings.TrimSuffix(p.name+" "+p.chain, " ") }
 
 // trials are the suspects of one kind: parts of a response that was rejected. What was good before is served meanwhile, and
 // the suspects are tried in groups that are halved, until the one that fails alone is known.
@@ -40,12 +62,40 @@ func (t *trials) suspect(groups ...[]part) {
 	}
 }
 
-// passed frees those that were tried.
-func (t *trials) passed() {
-	for _, p := range t.current {
+// over ends the suspicion of those that were tried, and returns them.
+func (t *trials) over() []part {
+	tried := t.current
+	for _, p := range tried {
 		delete(t.suspects, p)
 	}
 	t.current = nil
+	return tried
+}
+
+// passed frees those that were tried.
+func (st *stream) passed(sub *subscription) {
+	st.memory.pardon(sub.kind, sub.trials.over()...)
+	if len(sub.trials.suspects) == 0 && !st.memory.any(sub.kind) {
+		sub.counts.nack = nil
+	}
+}
+
+// retry suspects again what is due to be tried again.
+func (st *stream) retry() {
+	for k := range st.subs {
+		sub := &st.subs[k]
+		if !sub.open {
+			continue
+		}
+		parts, next := st.memory.due(sub.kind, st.clock.now)
+		for _, p := range parts {
+			sub.trials.suspect([]part{p})
+			st.log.WithField(logkey.TypeURL, typeURLs[k]).WithField(logkey.Name, p.String()).Info("quarantined resource tried again")
+		}
+		if !next.IsZero() {
+			st.clock.at(next)
+		}
+	}
 }
 
 // nextTrial returns the group to be tried now, without those that nobody wants any more.
@@ -62,6 +112,7 @@ func (st *stream) nextTrial(sub *subscription) []part {
 			_, wanted := st.origin(sub.kind, p)
 			if !wanted || !sub.interested(p.name) {
 				delete(t.suspects, p)
+				st.memory.pardon(sub.kind, p)
 				return true
 			}
 			return false
@@ -98,13 +149,13 @@ func (st *stream) rejected(sub *subscription, out *response, text string) {
 	t.due = st.clock.now.Add(trialPause)
 	switch {
 	case out.trial && len(parts) == 1:
-		t.passed()
+		t.over()
 		one := rejection
 		one.Name, one.Chain, one.Hash = parts[0].name, parts[0].chain, parts[0].hash
 		one.Origin, _ = st.origin(sub.kind, parts[0])
 		st.memory.quarantine(sub.kind, one)
 		st.server.metrics.of[sub.kind].quarantined.Inc()
-		st.log.WithField(logkey.TypeURL, one.TypeURL).WithField(logkey.Name, strings.TrimSuffix(one.Name+" "+one.Chain, " ")).
+		st.log.WithField(logkey.TypeURL, one.TypeURL).WithField(logkey.Name, parts[0].String()).
 			WithField(logkey.Reason, one.Text).Error("resource quarantined")
 	case out.trial:
 		t.current = nil
@@ -141,8 +192,8 @@ func (st *stream) suspects(sub *subscription, out *response) []part {
 func (st *stream) differing(sub *subscription, c *composition) []part {
 	var parts []part
 	acked := st.inbound.acked[c.listener.Name]
-	_, has := sub.have[c.listener.Name]
-	fresh := acked == nil && !has
+	version, has := sub.have[c.listener.Name]
+	fresh := acked == nil && (!has || version == unknown)
 	if fresh || acked != nil && acked.listener.ShellHash != c.listener.ShellHash {
 		parts = append(parts, shellPart(c.listener))
 	}
@@ -216,7 +267,7 @@ func (st *stream) describe(k kind, parts []part, r Rejection) *Rejection {
 		if i == 10 {
 			break
 		}
-		r.Suspects = append(r.Suspects, strings.TrimSuffix(p.name+" "+p.chain, " "))
+		r.Suspects = append(r.Suspects, p.String())
 	}
 	return &r
 }
@@ -224,6 +275,7 @@ func (st *stream) describe(k kind, parts []part, r Rejection) *Rejection {
 // clip keeps an error text of a proxy short.
 func clip(text string) string {
 	const most = 1 << 10
+	text = strings.TrimSpace(text)
 	if len(text) > most {
 		return text[:most] + "…"
 	}

@@ -5,7 +5,6 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"github.com/isthmus-mesh/isthmus/xds/envoy"
 )
@@ -77,7 +76,7 @@ func TestBadCluster(t *testing.T) {
 			t.Errorf("quarantined: %s, want %s", got, want)
 		}
 		c.log = nil
-		wait(time.Hour / 2)
+		wait(firstRetry / 2)
 		c.expect("")
 		c.disconnect()
 		c.connect("gw")
@@ -149,7 +148,7 @@ func TestBadChainKeepsLastGood(t *testing.T) {
 		if body := string(c.body["LDS in"]); !strings.Contains(body, "3") {
 			t.Errorf("listener %q: want the next x", body)
 		}
-		wait(time.Hour / 2)
+		wait(firstRetry / 2)
 		c.expect("")
 	})
 }
@@ -198,7 +197,7 @@ func TestBadListener(t *testing.T) {
 		if got := strings.Count(quarantined(s, "web"), "\n"); got != 1 {
 			t.Errorf("quarantined: %q, want both", quarantined(s, "web"))
 		}
-		wait(time.Hour / 2)
+		wait(firstRetry / 2)
 		c.expect("")
 		status := s.Proxies()[0].Types[listeners]
 		if status.State != Stale || status.Rejection == nil || status.Rejection.Origin.Kind != "listener" {
@@ -234,9 +233,9 @@ func TestRejectedRemovalOfChain(t *testing.T) {
 		c.reject = func(k kind, name string, _ []byte) string { return map[string]string{"in": "no"}[name] }
 		s.SetProxy(chains(sidecar("web"), chain("x", "1", "")))
 		c.expect("LDS +in")
-		wait(time.Minute)
+		wait(2 * trialPause)
 		c.expect("LDS +in")
-		wait(time.Hour / 2)
+		wait(firstRetry / 2)
 		c.expect("")
 	})
 }

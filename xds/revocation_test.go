@@ -134,7 +134,7 @@ func TestRejectedRevocationFailsClosed(t *testing.T) {
 		c.expectChains("in", "")
 		wait(trialPause)
 		c.expect("SDS +authz~east")
-		wait(time.Hour / 2)
+		wait(firstRetry / 2)
 		c.expect("")
 		s.SetProxy(admitting("a", "c"))
 		c.expect("SDS +authz~east", "LDS +in")

@@ -22,7 +22,7 @@ type ProxyStatus struct {
 	ConfigSchema string // of the bootstrap; empty: not noted
 	LeafVersion  string // of the certificate that it holds, in the leaf source's words; empty: none
 	Types        []TypeStatus
-	Rejected     []Rejection // what is never sent to it again, as it is
+	Rejected     []Rejection // what it goes without until the next try
 	LeftOut      []string    // authorization secrets whose chains are left out, since a revocation was not acknowledged
 }
 
@@ -53,6 +53,9 @@ type Rejection struct {
 	Suspects      []string // names that the NACK may be about; at most ten
 	Text          string   // the proxy's
 	At            time.Time
+	// Of what is in quarantine: how often it was refused alone, and when it is tried again.
+	Tries   int
+	NextTry time.Time
 }
 
 // counts are what a subscription adds up.

@@ -254,6 +254,7 @@ func (st *stream) step(ctx context.Context) error {
 		st.judgeReported()
 		st.settleRevocations()
 		st.renewLeaf(ctx)
+		st.retry()
 		st.push()
 	}
 	for k := range st.subs {

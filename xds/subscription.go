@@ -154,6 +154,13 @@ func (st *stream) opened(sub *subscription, req *request) {
 	if sub.kind.wildcards() && len(req.GetResourceNamesSubscribe()) == 0 {
 		st.subscribe(sub, anything, false)
 	}
+	if sub.kind == clusters && len(req.GetInitialResourceVersions()) == 0 {
+		for k, names := range st.memory.restarted() {
+			for _, name := range names {
+				st.subs[k].mark(name, false)
+			}
+		}
+	}
 	if sub.kind == secrets {
 		st.inbound.reported = req.GetInitialResourceVersions()
 	}
@@ -219,7 +226,7 @@ func (st *stream) acknowledged(sub *subscription, out *response) {
 	}
 	sub.counts.acked, sub.counts.ackedAt = out.nonce, st.clock.now
 	if out.trial {
-		sub.trials.passed()
+		st.passed(sub)
 	}
 	switch {
 	case sub.kind == listeners:

@@ -180,6 +180,7 @@ func (s *Server) join(id string, st *stream) error {
 		p.stream.end(errReplaced)
 	}
 	p.stream = st
+	p.memory.interrupted()
 	if p.set != nil {
 		st.mail.put(func(m *mail) { m.set = p.set })
 	}

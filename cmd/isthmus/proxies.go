@@ -60,6 +60,7 @@ func apiProxy(status xds.ProxyStatus) api.Proxy {
 	for _, r := range status.Rejected {
 		proxy.Rejected = append(proxy.Rejected, api.Rejected{
 			Name: cmp.Or(r.Chain, r.Name), TypeURL: r.TypeURL, Kind: r.Origin.Kind, Object: r.Origin.Name, Peer: r.Origin.Peer, Error: r.Text,
+			NextTry: optional(r.NextTry), Tries: r.Tries,
 		})
 	}
 	if ends, ok := ca.NotAfter(status.LeafVersion); ok {

@@ -27,8 +27,8 @@ type Config struct {
 	LeafTTL time.Duration
 }
 
-// backdate is how much a certificate is older than it is, for clocks that are behind ours.
-const backdate = time.Minute
+// backdate is how much older a certificate looks than it is, for clocks that are behind ours: those of peers are set by others. No renewal is computed from it.
+const backdate = 15 * time.Minute
 
 // A CA signs leaves. Its methods may be called by any number of goroutines.
 type CA struct {

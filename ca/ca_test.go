@@ -119,7 +119,7 @@ func TestLeafVerifies(t *testing.T) {
 				t.Errorf("%s: the SAN must be critical, for there is no subject", identity)
 			}
 		}
-		if got := d.now.Sub(cert.NotBefore); got != time.Minute {
+		if got := d.now.Sub(cert.NotBefore); got != 15*time.Minute {
 			t.Errorf("%s: backdated %s", identity, got)
 		}
 		if got := cert.NotAfter.Sub(d.now); got != 72*time.Hour || !cert.NotAfter.Equal(leaf.NotAfter) || !cert.NotBefore.Equal(leaf.NotBefore) {
@@ -271,14 +271,14 @@ func TestLeafIsKeptUntilItsRenewal(t *testing.T) {
 }
 
 func TestRenewalsAreSpread(t *testing.T) {
-	c, _ := newCA(t)
+	c, d := newCA(t)
 	const n = 300
-	life := 72*time.Hour + time.Minute
+	life := 72 * time.Hour
 	buckets := make([]int, 6)
 	leaf := leafOf(t, c, billing)
 	for range n {
 		at, ok := c.RenewAt(leaf.Version)
-		age := at.Sub(leaf.NotBefore)
+		age := at.Sub(d.now)
 		if !ok || age < life/2 || age > life*2/3+1 {
 			t.Fatalf("renewal after %s, %v: want %s to %s", age, ok, life/2, life*2/3)
 		}
@@ -289,8 +289,29 @@ func TestRenewalsAreSpread(t *testing.T) {
 			t.Errorf("sixth %d of the window has %d of %d renewals: %v", i, count, n, buckets)
 		}
 	}
-	if age := leaf.RenewAt.Sub(leaf.NotBefore); age < life/2 || age > life*2/3+1 {
+	if age := leaf.RenewAt.Sub(d.now); age < life/2 || age > life*2/3+1 {
 		t.Errorf("leaf's own renewal after %s", age)
+	}
+}
+
+// TestClockThatIsBehind: a peer whose clock is ten minutes behind takes what was made just now, and a short life is not renewed from before it began.
+func TestClockThatIsBehind(t *testing.T) {
+	d := &disk{now: time.Now()}
+	cfg := d.config()
+	cfg.LeafTTL = 10 * time.Minute
+	c, err := ca.New(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf := leafOf(t, c, billing)
+	if _, err := parse(t, leaf.CertPEM).Verify(x509.VerifyOptions{Roots: pool(c), CurrentTime: d.now.Add(-10 * time.Minute)}); err != nil {
+		t.Errorf("ten minutes behind: %v", err)
+	}
+	if in := leaf.RenewAt.Sub(d.now); in < 5*time.Minute || in > 400*time.Second {
+		t.Errorf("a leaf of ten minutes is renewed after %s", in)
+	}
+	if at, ok := c.RenewAt(leaf.Version); !ok || at.Sub(d.now) < 5*time.Minute-time.Second {
+		t.Errorf("from its version: %v, %v", at.Sub(d.now), ok)
 	}
 }
 

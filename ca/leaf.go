@@ -153,15 +153,15 @@ func (c *CA) sign(r *root, template *x509.Certificate) (Leaf, error) {
 		NotBefore: notBefore,
 		NotAfter:  notAfter,
 		RootID:    r.id,
-		RenewAt:   renewAt(notBefore, notAfter),
+		RenewAt:   renewAt(now, notAfter),
 		Version:   r.id + "." + strconv.FormatInt(notAfter.Unix(), 10),
 	}, nil
 }
 
 // renewAt returns a random point between 1/2 and 2/3 of a life, so that leaves made at once are not renewed at once.
-func renewAt(notBefore, notAfter time.Time) time.Time {
-	life := notAfter.Sub(notBefore)
-	return notBefore.Add(life/2 + mathrand.N(life/6+1))
+func renewAt(made, notAfter time.Time) time.Time {
+	life := notAfter.Sub(made)
+	return made.Add(life/2 + mathrand.N(life/6+1))
 }
 
 // RenewAt returns when a leaf of this version, which some proxy holds from an earlier process or another replica, is to
@@ -174,11 +174,11 @@ func (c *CA) RenewAt(version string) (time.Time, bool) {
 		return time.Time{}, false
 	}
 	now := c.cfg.Now()
-	life := c.cfg.LeafTTL + backdate
-	if !now.Before(notAfter) || notAfter.After(now.Add(life)) {
+	// One that ends later than any that we would make now is of a clock that was set back since.
+	if !now.Before(notAfter) || notAfter.After(now.Add(c.cfg.LeafTTL+time.Minute)) {
 		return time.Time{}, false
 	}
-	return renewAt(notAfter.Add(-life), notAfter), true
+	return renewAt(notAfter.Add(-c.cfg.LeafTTL), notAfter), true
 }
 
 // NotAfter returns when a leaf of this version ends; false: the version is not one of ours.

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net/netip"
+	"reflect"
 	"strconv"
 	"strings"
 )
@@ -104,6 +105,20 @@ func Options() []Option {
 		Option{Name: "consul_grpc_addr", Usage: "address of Consul's gRPC port (default: from Consul's variables)"}.of(
 			func(s *Server) *string { return &s.ConsulGRPCAddr }),
 	}
+}
+
+// Changed returns the names of the options that differ between two configurations, in the order of the help.
+func Changed(a, b Server) []string {
+	var names []string
+	for _, option := range Options() {
+		if option.text(&a) != option.text(&b) {
+			names = append(names, option.Name)
+		}
+	}
+	if !reflect.DeepEqual(a.PeerPolicies, b.PeerPolicies) {
+		names = append(names, "peer_policies")
+	}
+	return names
 }
 
 // of makes o an option of text, of one of values where there are any.

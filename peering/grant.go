@@ -20,6 +20,9 @@ const (
 	spentTokenAge  = 30 * 24 * time.Hour
 )
 
+// maxTokenTTL is the longest life of a token: one that lies about for longer is one that somebody else finds.
+const maxTokenTTL = 30 * 24 * time.Hour
+
 // GenerateToken returns a token that a dialer can establish a peering with, once, until it expires. It replaces the
 // peering's former token if that was not used; a stream that runs is not disturbed.
 func (s *Service) GenerateToken(ctx context.Context, request config.TokenRequest) (redact.String, error) {
@@ -31,6 +34,9 @@ func (s *Service) GenerateToken(ctx context.Context, request config.TokenRequest
 	}
 	if request.TTL < 0 {
 		return redact.String{}, badRequest("token life %s: want a positive one", request.TTL)
+	}
+	if request.TTL > maxTokenTTL {
+		return redact.String{}, badRequest("token life %s: want at most 720h, which is 30 days: make a new one when it is needed", request.TTL)
 	}
 	if len(s.Advertise) == 0 && len(request.Addresses) == 0 {
 		return redact.String{}, badRequest("no address to put into the token: want --peering-advertise, or server external addresses in the request")

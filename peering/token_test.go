@@ -67,6 +67,7 @@ func TestTokensThatAreNotGenerated(t *testing.T) {
 		{config.TokenRequest{Peer: "West"}, "peer name is"},
 		{config.TokenRequest{Peer: "west", Addresses: []string{"nowhere"}}, "want host:port"},
 		{config.TokenRequest{Peer: "west", TTL: -1}, "want a positive one"},
+		{config.TokenRequest{Peer: "west", TTL: 720*time.Hour + time.Second}, "want at most 720h, which is 30 days"},
 	} {
 		_, err := east.GenerateToken(t.Context(), tc.request)
 		require.ErrorContains(t, err, tc.text)

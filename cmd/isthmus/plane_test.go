@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -87,7 +88,9 @@ func TestReload(t *testing.T) {
 	next := p.cfg
 	next.LogLevel, next.DefaultIntentionPolicy = "warn", config.Allow
 	next.AllowPeerAddresses = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
-	next.HTTPOpen = true // needs a restart
+	next.HTTPOpen, next.DNSAddr = true, "127.0.0.1:0" // need a restart
+	var log bytes.Buffer
+	p.log.SetOutput(&log)
 	current, err := p.apply(t.Context(), p.cfg, next)
 	if err != nil {
 		t.Fatal(err)
@@ -100,6 +103,9 @@ func TestReload(t *testing.T) {
 	}
 	if current.HTTPOpen {
 		t.Error("http_open is in force without a restart")
+	}
+	if !strings.Contains(log.String(), `options="dns_addr, http_open"`) {
+		t.Errorf("%s: want the options that need a restart", &log)
 	}
 }
 

@@ -4,7 +4,7 @@ import (
 	"context"
 	"os"
 	"os/signal"
-	"reflect"
+	"strings"
 	"syscall"
 
 	"github.com/sirupsen/logrus"
@@ -57,8 +57,8 @@ func (p *plane) apply(ctx context.Context, current, next config.Server) (config.
 	if level, err := logrus.ParseLevel(changed.LogLevel); err == nil { // config has checked it
 		p.log.SetLevel(level)
 	}
-	if !reflect.DeepEqual(changed, next) {
-		p.log.Warn("configuration reloaded: some of what changed needs a restart")
+	if waiting := config.Changed(changed, next); len(waiting) > 0 {
+		p.log.WithField("options", strings.Join(waiting, ", ")).Warn("configuration reloaded: these options need a restart")
 	} else {
 		p.log.Info("configuration reloaded")
 	}

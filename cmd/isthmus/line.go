@@ -2,91 +2,151 @@ package main
 
 import (
 	"context"
-	"sync"
+	"fmt"
+	"runtime/debug"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
 
 	"github.com/isthmus-mesh/isthmus/gateway"
 	"github.com/isthmus-mesh/isthmus/internal/logkey"
 	"github.com/isthmus-mesh/isthmus/snapshot"
 	"github.com/isthmus-mesh/isthmus/xds"
+	"github.com/isthmus-mesh/isthmus/xds/envoy"
 )
 
 // line is the straight line from Worlds to Envoys: Worlds in, views derived, resources made, handed to xds. Its one
-// goroutine owns the views.
+// goroutine owns the views. What goes wrong with one proxy or set leaves that one as it was, and is shown; see
+// docs/decisions/008-line-goes-on.md.
 type line struct {
 	publisher *snapshot.Publisher
 	server    *xds.Server
 	passed    chan struct{} // closed once the first World went through
 	log       logrus.FieldLogger
+	remarks   *remarks
 
-	mu      sync.Mutex
-	skipped map[snapshot.ProxyID][]snapshot.Skipped // what each proxy's newest view leaves out
+	views     *snapshot.Views // nil: what they knew is not to be trusted
+	proxies   map[snapshot.ProxyID]struct{}
+	endpoints map[string]struct{} // sets that xds was given
+
+	// The three steps. Tests replace them.
+	derive    func(*snapshot.Views, snapshot.Update) snapshot.Delta
+	translate func(snapshot.View) (*envoy.Set, error)
+	resource  func(*snapshot.EndpointSet) *envoy.Resource
 }
 
-func newLine(publisher *snapshot.Publisher, server *xds.Server, log logrus.FieldLogger) *line {
-	return &line{publisher: publisher, server: server, passed: make(chan struct{}), log: log, skipped: map[snapshot.ProxyID][]snapshot.Skipped{}}
+func newLine(publisher *snapshot.Publisher, server *xds.Server, log logrus.FieldLogger, registerer prometheus.Registerer) *line {
+	return &line{
+		publisher: publisher, server: server, passed: make(chan struct{}), log: log, remarks: newRemarks(registerer),
+		proxies: map[snapshot.ProxyID]struct{}{}, endpoints: map[string]struct{}{},
+		derive: (*snapshot.Views).Update, translate: resources, resource: gateway.EndpointResource,
+	}
 }
 
 // Run passes every World on until ctx ends, and returns ctx's error.
 func (l *line) Run(ctx context.Context) error {
 	worlds := l.publisher.Subscribe()
 	defer worlds.Close()
-	views := snapshot.NewViews()
 	for first := true; ; first = false {
 		update, err := worlds.Next(ctx)
 		if err != nil {
 			return err
 		}
-		l.pass(views.Update(update))
+		if delta, ok := l.follow(update); ok {
+			l.pass(delta)
+		}
 		if first {
-			close(l.passed)
+			close(l.passed) // also if it was not derived: what xds was not given it neither sends nor takes away
 		}
 	}
+}
+
+// follow derives what an update changed. Views that panicked are not asked again: the World is derived anew, now, and if
+// that panics too, with each later update, until one passes.
+func (l *line) follow(update snapshot.Update) (delta snapshot.Delta, ok bool) {
+	const world = "the configuration of all proxies"
+	if l.views != nil && l.try(world, "derive", func() error { delta = l.derive(l.views, update); return nil }) {
+		return delta, true
+	}
+	fresh := snapshot.NewViews()
+	l.views = nil
+	if !l.try(world, "derive", func() error {
+		delta = l.derive(fresh, snapshot.Update{World: update.World, All: true})
+		return nil
+	}) {
+		return delta, false
+	}
+	l.views = fresh
+	for id := range l.proxies {
+		if _, there := delta.Views[id]; !there {
+			delta.Views[id] = nil
+		}
+	}
+	for name := range l.endpoints {
+		if _, there := delta.Endpoints[name]; !there {
+			delta.Endpoints[name] = &snapshot.EndpointSet{Name: name}
+		}
+	}
+	return delta, true
 }
 
 // pass hands a delta to xds: endpoints before the clusters that may use them.
 func (l *line) pass(delta snapshot.Delta) {
-	for _, set := range delta.Endpoints {
-		l.server.SetEndpoints(gateway.EndpointResource(set))
+	for name, set := range delta.Endpoints {
+		l.remarks.set(set)
+		l.try("endpoints "+name, "endpoints", func() error {
+			l.server.SetEndpoints(l.resource(set))
+			l.endpoints[name] = struct{}{}
+			return nil
+		})
 	}
 	for id, view := range delta.Views {
-		l.note(id, view)
+		l.remarks.view(id, view)
 		if view == nil {
+			delete(l.proxies, id)
+			l.remarks.solved("proxy " + string(id))
 			l.server.RemoveProxy(string(id))
 			continue
 		}
-		set, err := resources(view)
-		if err != nil {
-			// A translator is total: this is our bug, and the proxy keeps its last good set.
-			l.log.WithError(err).WithField(logkey.Proxy, id).Error("view not translated")
-			continue
-		}
-		l.server.SetProxy(set)
+		l.proxies[id] = struct{}{}
+		l.try("proxy "+string(id), "view", func() error {
+			set, err := l.translate(view)
+			if err == nil {
+				l.server.SetProxy(set)
+			}
+			return err
+		})
 	}
 }
 
-// note keeps what a view leaves out, for status.
-func (l *line) note(id snapshot.ProxyID, view snapshot.View) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	switch view := view.(type) {
-	case *snapshot.MeshGateway:
-		l.skipped[id] = view.Skipped
-	case *snapshot.Sidecar:
-		l.skipped[id] = view.Skipped
-	default:
-		delete(l.skipped, id)
+// try runs one step for something, and tells whether it went well. The steps are total: an error or a panic is our bug,
+// and what it was for stays as it was.
+func (l *line) try(what, step string, do func() error) (ok bool) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			l.failed(what, step, fmt.Errorf("panic: %v", cause), debug.Stack())
+			ok = false
+		}
+	}()
+	if err := do(); err != nil {
+		l.failed(what, step, err, nil)
+		return false
 	}
+	l.remarks.solved(what)
+	return true
+}
+
+func (l *line) failed(what, step string, err error, stack []byte) {
+	log := l.log.WithError(err).WithField(logkey.Name, what)
+	if stack != nil {
+		log = log.WithField("stack", string(stack))
+	}
+	log.Error(step + " failed")
+	l.remarks.failed(what, step, err)
 }
 
 // Skipped returns what the views leave out, by proxy.
-func (l *line) Skipped() map[snapshot.ProxyID][]snapshot.Skipped {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	copied := make(map[snapshot.ProxyID][]snapshot.Skipped, len(l.skipped))
-	for id, skipped := range l.skipped {
-		copied[id] = skipped
-	}
-	return copied
-}
+func (l *line) Skipped() map[snapshot.ProxyID][]snapshot.Skipped { return l.remarks.skippedOf() }
+
+// Problems returns what did not go through, and what endpoint sets of our own leave out, sorted.
+func (l *line) Problems() []string { return l.remarks.problems() }

@@ -179,7 +179,7 @@ func (p *plane) openXDS(context.Context) error {
 		},
 	})
 	p.registry.MustRegister(p.firstStop())
-	p.line = newLine(p.store.Publisher(), p.xds, p.log)
+	p.line = newLine(p.store.Publisher(), p.xds, p.log, p.registry)
 	return nil
 }
 

@@ -128,7 +128,7 @@ func (p *plane) apiConfig() api.Config {
 			OperatorToken:     p.store.OperatorToken,
 		},
 		Runtime: api.Runtime{
-			PeerStatus: p.peering.Status, Proxies: p.proxies, Skipped: p.line.Skipped, Synced: p.isSynced, Heartbeat: p.health.Heartbeat,
+			PeerStatus: p.peering.Status, Proxies: p.proxies, Skipped: p.line.Skipped, Problems: p.line.Problems, Synced: p.isSynced, Heartbeat: p.health.Heartbeat,
 			Checks: p.checks,
 		},
 	}

@@ -69,15 +69,17 @@ func (p *plane) serveHTTP(ctx context.Context) error {
 		}
 	}
 	failed := make(chan error, 2)
-	servers := []*http.Server{api.NewServer(handler)}
-	servers[0].RegisterOnShutdown(func() { close(p.deaf) })
-	servers[0].BaseContext = func(net.Listener) context.Context { return ctx } // blocking queries end with the server
-	go func() { failed <- p.listen(servers[0], p.listeners.http) }()
+	own := api.NewServer(handler)
+	own.RegisterOnShutdown(func() { close(p.deaf) })
+	own.BaseContext = func(net.Listener) context.Context { return ctx } // blocking queries end with the server
+	servers := []*http.Server{own}
+	go func() { failed <- p.listen(own, p.listeners.http) }()
 	if p.listeners.metrics != nil {
 		metrics := http.NewServeMux()
 		metrics.Handle("/metrics", handler) // which asks who scrapes, wherever that is from
-		servers = append(servers, api.NewServer(metrics))
-		go func() { failed <- p.listen(servers[1], p.listeners.metrics) }()
+		scraped := api.NewServer(metrics)
+		servers = append(servers, scraped)
+		go func() { failed <- p.listen(scraped, p.listeners.metrics) }()
 	}
 	select {
 	case <-ctx.Done():

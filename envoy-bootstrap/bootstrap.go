@@ -40,7 +40,8 @@ type Node struct {
 	ID      string // the proxy ID; wanted
 	Cluster string // the service's name; default: ID
 	Zone    string // of its locality; empty: none
-	// DrainSeconds is what Envoy's --drain-time-s will be: Envoy itself does not report it. Default: DrainSeconds.
+	// DrainSeconds notes that Envoy is started with the drain strategy immediate and this --drain-time-s, which it does not
+	// report itself. 0: nobody knows what it is started with, and nothing is noted.
 	DrainSeconds int
 	Families     []string // address families that this machine can dial: "ipv4", "ipv6"
 }
@@ -117,17 +118,14 @@ func (n Node) proto() (*corev3.Node, error) {
 	for _, family := range n.Families {
 		families = append(families, family)
 	}
-	if n.DrainSeconds == 0 {
-		n.DrainSeconds = DrainSeconds
-	}
 	if n.Cluster == "" {
 		n.Cluster = n.ID
 	}
-	metadata, err := structpb.NewStruct(map[string]any{
-		"namespace": "default",
-		"partition": "default",
-		"isthmus":   map[string]any{"config_schema": ConfigSchema, "drain_s": n.DrainSeconds, "families": families},
-	})
+	notes := map[string]any{"config_schema": ConfigSchema, "families": families}
+	if n.DrainSeconds > 0 {
+		notes["drain_s"] = n.DrainSeconds
+	}
+	metadata, err := structpb.NewStruct(map[string]any{"namespace": "default", "partition": "default", "isthmus": notes})
 	if err != nil {
 		return nil, fmt.Errorf("bootstrap of %s: %w", n.ID, err)
 	}

@@ -77,8 +77,8 @@ func TestNodeSaysHowItDrains(t *testing.T) {
 		cfg  Config
 		want string
 	}{
-		{"default", sidecarConfig(t), `{"config_schema":1,"drain_s":8,"families":["ipv4"]}`},
-		{"own drain time", gatewayConfig(t), `{"config_schema":1,"drain_s":20,"families":["ipv4","ipv6"]}`},
+		{"nobody knows", sidecarConfig(t), `{"config_schema":1,"families":["ipv4"]}`},
+		{"known", gatewayConfig(t), `{"config_schema":1,"drain_s":20,"families":["ipv4","ipv6"]}`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			node := parsed(t, tt.cfg).GetNode()

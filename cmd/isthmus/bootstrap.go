@@ -30,6 +30,7 @@ type bootstrapOptions struct {
 	out, language string
 	binary        string
 	concurrency   int
+	drain         int
 	anyVersion    bool
 }
 
@@ -70,12 +71,13 @@ func (o *bootstrapOptions) addFlags(cmd *cobra.Command) {
 	flags.StringVar(&o.language, "format", "", "json or yaml; default: by the end of --out, else json")
 	flags.StringVar(&o.binary, "envoy-binary", "", "`path` of Envoy (ISTHMUS_ENVOY, PATH, the cache of make envoy)")
 	flags.IntVar(&o.concurrency, "concurrency", 0, "Envoy's worker threads (default: the CPUs that we may use)")
+	flags.IntVar(&o.drain, "drain-time-s", 0, "`seconds`: Envoy is started with --drain-strategy immediate and this --drain-time-s, which it does not report itself; with -- that is done (default 8), else only say so if it is so")
 	flags.BoolVar(&o.anyVersion, "ignore-envoy-compatibility", false, "go on with an Envoy that is too old; what is promised does not hold then")
 }
 
 // run does everything that can fail without the server first, so that a typing error registers nothing.
 func (o *bootstrapOptions) run(cmd *cobra.Command, c *connection, runs bool, args []string) error {
-	if err := o.check(runs); err != nil {
+	if err := errors.Join(o.check(runs), o.settleDrain(runs, args)); err != nil {
 		return err
 	}
 	ctx := cmd.Context()
@@ -95,11 +97,7 @@ func (o *bootstrapOptions) run(cmd *cobra.Command, c *connection, runs bool, arg
 	if err != nil {
 		return err
 	}
-	if seconds, ok := bootstrap.FlagValue(args, "--drain-time-s"); ok {
-		if node.DrainSeconds, err = strconv.Atoi(seconds); err != nil || node.DrainSeconds < 1 {
-			return usagef("--drain-time-s %q: want seconds, 1 or more", seconds)
-		}
-	}
+	node.DrainSeconds = o.drain
 	cfg := bootstrap.Config{Node: node, Limits: bootstrap.Limits{Connections: o.maxConnections, HeapBytes: o.maxHeap}}
 	if cfg.Admin, cfg.Metrics, err = o.endpoints(node.ID); err != nil {
 		return err
@@ -130,6 +128,33 @@ func (o *bootstrapOptions) check(runs bool) error {
 		return usagef("--admin-bind and --admin-socket: want one of them")
 	}
 	return errors.Join(o.proxy.check(&o.gateway), o.gateway.check())
+}
+
+// settleDrain sets the drain time that the bootstrap notes. It stays 0 where somebody else starts Envoy and has not said
+// how: then isthmus proxies shows that open connections may live on.
+func (o *bootstrapOptions) settleDrain(runs bool, args []string) error {
+	if seconds, ok := bootstrap.FlagValue(args, "--drain-time-s"); ok {
+		n, err := strconv.Atoi(seconds)
+		if err != nil || n < 1 {
+			return usagef("--drain-time-s %q: want seconds, 1 or more", seconds)
+		}
+		o.drain = n
+	}
+	if o.drain < 0 {
+		return usagef("--drain-time-s %d: want seconds, 1 or more", o.drain)
+	}
+	if runs && o.drain == 0 {
+		o.drain = bootstrap.DrainSeconds
+	}
+	return nil
+}
+
+// arguments is Envoy's command line for a bootstrap file.
+func (o *bootstrapOptions) arguments(file string, args []string) []string {
+	if _, said := bootstrap.FlagValue(args, "--drain-time-s"); o.drain > 0 && !said {
+		args = append([]string{"--drain-time-s", strconv.Itoa(o.drain)}, args...)
+	}
+	return bootstrap.Arguments(file, o.workers(), args)
 }
 
 func (o *bootstrapOptions) inYAML() bool {
@@ -245,7 +270,10 @@ func (o *bootstrapOptions) write(cmd *cobra.Command, binary, id string, text []b
 		return err
 	}
 	fmt.Fprintf(cmd.OutOrStdout(), "Bootstrap written: %s\n", file)
-	next(cmd, "to start Envoy", binary+" "+strings.Join(bootstrap.Arguments(file, o.workers(), nil), " "))
+	next(cmd, "to start Envoy", binary+" "+strings.Join(o.arguments(file, nil), " "))
+	if o.drain == 0 {
+		fmt.Fprintf(cmd.ErrOrStderr(), "If it is started so, write the bootstrap with --drain-time-s %d: Envoy does not report it, and isthmus proxies would warn.\n", bootstrap.DrainSeconds)
+	}
 	return nil
 }
 
@@ -267,7 +295,7 @@ func (o *bootstrapOptions) runEnvoy(cmd *cobra.Command, binary, id string, text 
 		return err
 	}
 	code, err := bootstrap.Process{
-		Binary: binary, Arguments: bootstrap.Arguments(file, o.workers(), args),
+		Binary: binary, Arguments: o.arguments(file, args),
 		Stdout: cmd.OutOrStdout(), Stderr: cmd.ErrOrStderr(),
 	}.Run(cmd.Context())
 	if err == nil && code != 0 {

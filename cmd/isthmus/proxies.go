@@ -16,7 +16,7 @@ import (
 )
 
 // drainUnknown is what Envoy does by itself: it lets connections live for up to ten minutes after their chain went.
-const drainUnknown = "open connections may outlive a revocation by up to 600 s: start Envoy with --drain-strategy immediate --drain-time-s 8, as isthmus envoy-bootstrap does"
+const drainUnknown = "open connections may outlive a revocation by up to 600 s: start Envoy with --drain-strategy immediate --drain-time-s 8 on a bootstrap made with --drain-time-s 8; isthmus envoy-bootstrap -- does both"
 
 // proxies shows what xds knows of its streams in the API's words.
 func (p *plane) proxies() []api.Proxy {

@@ -138,7 +138,7 @@ func (d *containers) envoy(e *Envoy, args []string) *Process {
 	t, host := d.lab.T, e.cluster.Host
 	t.Helper()
 	dir := filepath.Dir(e.admin)
-	e.cluster.CLI(append(args, "--out", dir+"/envoy.json")...)
+	e.cluster.CLI(append(args, "--out", dir+"/envoy.json", "--drain-time-s", "8")...)
 	name := fmt.Sprintf("%s-%s-%s", d.prefix, host.Name, e.Name)
 	network := []string{"--network", d.prefix + "-" + host.Name, "--ip", host.Egress}
 	gateway := e.Name == "gateway"

@@ -1,6 +1,7 @@
 package peering
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -88,13 +89,23 @@ func (im *importer) left(service string) {
 // A refusal is the reason of a NACK.
 type refusal struct {
 	code int32
-	text string
+	text string // for status and the log
+	told string // for the peer, where text is not for it; empty: text
 }
 
 func (r *refusal) Error() string { return r.text }
 
 func refuse(code int32, format string, args ...any) error {
-	return &refusal{code, printable(fmt.Sprintf(format, args...), longestReason)}
+	return &refusal{code: code, text: printable(fmt.Sprintf(format, args...), longestReason)}
+}
+
+// refusedDomain is all that a peer is told of a problem with its trust domain. The problem itself may name other peers,
+// and is for our operator.
+const refusedDomain = "trust domain refused: the operator of this cluster sees why"
+
+// refuseDomain refuses what came from a peer with a problem.
+func refuseDomain(problem string) error {
+	return &refusal{code: wire.CodeInternal, text: printable(problem, longestReason), told: refusedDomain}
 }
 
 // apply stores a batch in as few commits as it can, and returns the answers. An error means that the store did not take
@@ -144,8 +155,11 @@ func (im *importer) take(ctx context.Context, tx *importTx, r *wire.Response) (w
 	case wire.TypeAddresses:
 		return false, im.addresses(ctx, r)
 	}
-	if tx.peer.Problem != "" {
-		return false, refuse(wire.CodeInternal, "%s", tx.peer.Problem)
+	switch {
+	case tx.peer.ID != im.link.id:
+		return false, refuse(wire.CodeInternal, "%s", errGone)
+	case tx.peer.Problem != "":
+		return false, refuseDomain(tx.peer.Problem)
 	}
 	if tx.peer.TrustDomain == "" || len(tx.peer.Roots) == 0 {
 		return true, nil
@@ -201,7 +215,7 @@ func (im *importer) answer(r *wire.Response, err error) wire.Message {
 		im.log.WithFields(logrus.Fields{logkey.TypeURL: r.ResourceURL, logkey.Name: fmt.Sprintf("%.100q", r.ResourceID), logkey.Reason: why.text}).
 			Warn("peer's resource refused")
 	})
-	return wire.NewAnswer(r, why.code, why.text)
+	return wire.NewAnswer(r, why.code, cmp.Or(why.told, why.text))
 }
 
 func isRefusal(err error) bool {

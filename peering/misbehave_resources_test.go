@@ -238,7 +238,11 @@ func badBundle(code int32, text string, change func(*misfit, *wire.PeeringTrustB
 		before := m.east.store.World().Peer("west").Roots
 		given := bundle(m.is)
 		change(m, given)
-		m.nack(code, text, upsert(wire.TypeTrustBundle, wire.TrustBundleID, given))
+		told := text
+		if code == wire.CodeInternal {
+			told = refusedDomain
+		}
+		m.nack(code, told, upsert(wire.TypeTrustBundle, wire.TrustBundleID, given))
 		require.Equal(m.t, before, m.east.store.World().Peer("west").Roots)
 		require.Equal(m.t, m.is.trustDomain, m.east.store.World().Peer("west").TrustDomain)
 		if code == wire.CodeInternal {
@@ -264,7 +268,7 @@ var bundleMisbehaviours = []misbehaviour{
 		m.start(m.east.t)
 		m.subscribed()
 		text := "trust domain " + m.east.trustDomain + " is our own"
-		m.nack(13, text, upsert(wire.TypeTrustBundle, wire.TrustBundleID, bundle(m.east)))
+		m.nack(13, refusedDomain, upsert(wire.TypeTrustBundle, wire.TrustBundleID, bundle(m.east)))
 		return snapshot.Establishing, []string{text}
 	}},
 	{name: "a first bundle in the other peer's trust domain", fresh: true, do: func(m *misfit) (snapshot.PeerState, []string) {
@@ -274,7 +278,7 @@ var bundleMisbehaviours = []misbehaviour{
 		if !m.dials {
 			text = "trust domain changed from " + m.is.trustDomain // the token has said
 		}
-		m.nack(13, text, upsert(wire.TypeTrustBundle, wire.TrustBundleID, bundle(m.others.south)))
+		m.nack(13, refusedDomain, upsert(wire.TypeTrustBundle, wire.TrustBundleID, bundle(m.others.south)))
 		return snapshot.Establishing, []string{text}
 	}},
 	{name: "a bundle without roots", do: badBundle(3, "0 roots: want 1 to 32", func(_ *misfit, b *wire.PeeringTrustBundle) { b.RootPEMs = nil })},

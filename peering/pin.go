@@ -53,7 +53,7 @@ func (im *importer) bundle(ctx context.Context, r *wire.Response) error {
 		return err
 	case problem != "":
 		im.log.WithField(logkey.TrustDomain, message.TrustDomain).WithField(logkey.Reason, problem).Error("peer's trust domain refused")
-		return refuse(wire.CodeInternal, "%s", problem)
+		return refuseDomain(problem)
 	case frozen:
 		return errResync
 	}

@@ -156,7 +156,7 @@ func (s *server) routes() []route {
 	for _, area := range [][]route{
 		s.peeringRoutes(), s.configRoutes(), s.agentRoutes(), s.agentServiceRoutes(), s.agentCheckRoutes(),
 		s.catalogRoutes(), s.healthRoutes(), s.connectRoutes(), s.intentionRoutes(), s.exportRoutes(),
-		s.backupRoutes(), s.auditRoutes(), s.statusRoutes(), s.tokenRoutes(), s.applyRoutes(), whyRoutes(), s.probeRoutes(), refusals(),
+		s.backupRoutes(), s.auditRoutes(), s.statusRoutes(), s.tokenRoutes(), s.applyRoutes(), s.whyRoutes(), s.probeRoutes(), refusals(),
 	} {
 		all = append(all, area...)
 	}

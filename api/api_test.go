@@ -24,6 +24,7 @@ func importDB(l *lab, health string) {
 	}
 	l.commit(snapshot.Event{Key: snapshot.NewKey(snapshot.TableImports, "east", "db"), Object: &snapshot.Import{
 		Peer: "east", Service: "db", ServerName: "db.default.default.c1.external.east.consul",
+		SpiffeIDs: []string{"spiffe://east.consul/ns/default/dc/dc9/svc/db"},
 		Instances: []snapshot.ImportedInstance{{Node: "n9", NodeAddress: "10.9.9.9", Datacenter: "dc9", Service: service, Health: health, HasCheck: true}},
 		Gateways: []snapshot.ImportedInstance{{
 			Node: "gw", NodeAddress: "10.0.0.1", Service: gateway, Health: "passing", HasCheck: true,

@@ -116,20 +116,19 @@ func matchIntentions(c *call) (query, error) {
 	if by != "source" && by != "destination" {
 		return query{}, refuse(http.StatusBadRequest, "parameter", "'by' parameter must be one of 'source' or 'destination'")
 	}
-	names := map[string]string{} // as written to the service
+	names := map[string]pair{} // as written to the service
 	for _, text := range c.URL.Query()["name"] {
-		_, name, err := parseSource(text)
+		peer, name, err := parseSource(text)
 		if err != nil {
 			return query{}, err
 		}
-		names[text] = name
+		if peer != "" && by == "destination" {
+			return query{}, refuse(http.StatusBadRequest, "parameter", "%q: is of a peer, whose own intentions decide on calls of it: want by=source, or a service of ours", text)
+		}
+		names[text] = pair{peer: peer, source: name}
 	}
 	if len(names) == 0 {
 		return query{}, refuse(http.StatusBadRequest, "parameter", "required query parameter 'name' not set")
-	}
-	match := snapshot.Match
-	if by == "source" {
-		match = snapshot.MatchSource
 	}
 	return query{
 		index: func(w *snapshot.World) uint64 {
@@ -137,15 +136,19 @@ func matchIntentions(c *call) (query, error) {
 				return w.Modified(snapshot.TableEntries, config.KindServiceIntentions)
 			}
 			index := w.Modified(snapshot.TableEntries, config.KindServiceIntentions, config.Wildcard)
-			for _, name := range names {
-				index = newest(index, w.Modified(snapshot.TableEntries, config.KindServiceIntentions, name))
+			for _, p := range names {
+				index = newest(index, w.Modified(snapshot.TableEntries, config.KindServiceIntentions, p.source))
 			}
 			return index
 		},
 		answer: func(w *snapshot.World) (any, error) {
 			matches := map[string][]intentionJSON{}
-			for text, name := range names {
-				matches[text] = intentionShapes(match(w, name))
+			for text, p := range names {
+				if by == "source" {
+					matches[text] = intentionShapes(snapshot.MatchSource(w, p.source, p.peer))
+				} else {
+					matches[text] = intentionShapes(snapshot.Match(w, p.source))
+				}
 			}
 			return matches, nil
 		},

@@ -90,9 +90,10 @@ func TestStatus(t *testing.T) {
 	check(t, l.must("GET", "/isthmus/v1/status", ""), "status", 200, []string{
 		`"version":"0.1.0"`, `"source":"embedded"`, `"cluster_id":"c1"`, `"trust_domain":"c1.consul"`, `"http_open":true`, `"ready":true`,
 		`"default_intention_policy":"deny"`, `"state":"FAILING","reason":"no round trip for 40s"`, `"round_trip_ms":3`,
-		`{"service":"db","peer":"east","exported":true}`, `{"service":"slow","peer":"east","exported":false,"reason":"too many instances"}`,
-		`{"service":"slow","peer":"nobody","exported":false,"reason":"no such peer"}`, `"reason":"protocol http: only tcp is exported"`,
-		`{"peer":"east","service":"db","routable":true,"gateways":1}`, `"proxy":"web1-sidecar-proxy","kind":"service","name":"db","peer":"east","reason":"not imported"`,
+		`{"service":"db","peer":"east","exported":true,"sidecars":0,"healthy":0,"down":"db is not registered"`,
+		`{"service":"slow","peer":"east","exported":false,"reason":"too many instances"`,
+		`{"service":"slow","peer":"nobody","exported":false,"reason":"no such peer"`, `"reason":"protocol http: only tcp is exported"`,
+		`{"peer":"east","service":"db","routable":true,"gateways":1,"dialled":1,"healthy":1,"callers":["web"]}`, `"proxy":"web1-sidecar-proxy","kind":"service","name":"db","peer":"east","reason":"not imported"`,
 		`"registered":1,"connected":2,"rejecting":1,"earliest_leaf_expiry":"1970-01-01T01:23:20Z","earliest_leaf_of":"web1-sidecar-proxy"`,
 		`"disk is slow"`, `--http-open`, `peer east is FAILING: no round trip for 40s`, `proxy web1-sidecar-proxy refused inbound: bad chain`,
 	})

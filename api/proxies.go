@@ -26,8 +26,11 @@ type Proxy struct {
 	LeafNotAfter *time.Time      `json:"leaf_not_after,omitempty"`
 	Resources    map[string]int  `json:"resources,omitempty"` // by type URL
 	Rejected     []Rejected      `json:"rejected,omitempty"`
+	LeftOut      []string        `json:"left_out,omitempty"` // authorization secrets whose chains it goes without, since it did not take a revocation
 	Warnings     []string        `json:"warnings,omitempty"`
 	Skipped      []SkippedStatus `json:"skipped,omitempty"`
+	// NotListening is why it has no address to take calls at.
+	NotListening string `json:"not_listening,omitempty"`
 }
 
 // Rejected is a resource or part that an Envoy refused: it keeps the former version, or goes without.
@@ -60,9 +63,10 @@ func (s *server) proxies(w *snapshot.World) []Proxy {
 		if i.Service.Proxy != nil && i.Service.Proxy.DestinationServiceName != "" {
 			p.Service = i.Service.Proxy.DestinationServiceName
 		}
+		p.NotListening = snapshot.NotListening(w, i)
 		byID[p.ID] = p
 	}
-	for _, skipped := range s.skipped() {
+	for _, skipped := range s.skipped(w) {
 		if p, ok := byID[skipped.Proxy]; ok {
 			p.Skipped = append(p.Skipped, skipped)
 			byID[p.ID] = p

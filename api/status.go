@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"time"
@@ -21,6 +22,8 @@ type Status struct {
 	Ready         bool   `json:"ready"`
 	HTTPOpen      bool   `json:"http_open"` // whoever is on this machine is an operator
 	DefaultPolicy string `json:"default_intention_policy"`
+	// AllowAll names the scopes whose services may all call every service, by the intention of * for *: "local", or a peer.
+	AllowAll []string `json:"allow_all,omitempty"`
 	// Problems are sentences: each needs somebody to act.
 	Problems []string `json:"problems"`
 	// Checks are what the server looked at of itself: each is one of `isthmus check`.
@@ -55,7 +58,9 @@ type PeerStatus struct {
 	Exported      int                `json:"exported"`
 	Stale         bool               `json:"stale"` // its imports are kept from an earlier session
 	LastHeartbeat *time.Time         `json:"last_heartbeat,omitempty"`
+	LastRoundTrip *time.Time         `json:"last_round_trip,omitempty"` // when it last proved that it reads what we send
 	RoundTripMS   float64            `json:"round_trip_ms,omitempty"`
+	Fix           string             `json:"fix,omitempty"`       // what would mend it, unless it is ACTIVE
 	Plaintext     bool               `json:"plaintext,omitempty"` // dialled without TLS
 }
 
@@ -65,6 +70,11 @@ type ExportStatus struct {
 	Peer     string `json:"peer"`
 	Exported bool   `json:"exported"`
 	Reason   string `json:"reason,omitempty"` // why not
+	Sidecars int    `json:"sidecars"`         // of the service
+	Healthy  int    `json:"healthy"`          // of these
+	Down     string `json:"down,omitempty"`   // why nobody would answer, exported or not
+	Admits   bool   `json:"admits"`           // an intention, or the default policy, lets somebody of the peer in
+	Fix      string `json:"fix,omitempty"`    // the command or entry that mends the first of Reason, Down and Admits
 }
 
 // ImportStatus is one service that a peer exports to us.
@@ -73,7 +83,16 @@ type ImportStatus struct {
 	Service  string `json:"service"`
 	Routable bool   `json:"routable"`
 	Reason   string `json:"reason,omitempty"` // why not
-	Gateways int    `json:"gateways"`
+	Gateways int    `json:"gateways"`         // that the peer has named
+
+	// Dialled counts the addresses of the peer's gateways that are dialled, and Refused says why others are not.
+	Dialled  int      `json:"dialled"`
+	Healthy  int      `json:"healthy"` // of Dialled
+	Refused  []string `json:"refused,omitempty"`
+	Callers  []string `json:"callers,omitempty"`  // our services that have it as an upstream
+	Down     string   `json:"down,omitempty"`     // why a call would not get there although it is routable
+	Expected bool     `json:"expected,omitempty"` // our own policy leaves it out
+	Fix      string   `json:"fix,omitempty"`      // what would mend Reason, else Down
 }
 
 // SkippedStatus is one thing that a proxy is not told, and why. Expected: nothing is wrong with that.
@@ -84,6 +103,7 @@ type SkippedStatus struct {
 	Peer     string           `json:"peer,omitempty"`
 	Reason   string           `json:"reason"`
 	Expected bool             `json:"expected,omitempty"`
+	Fix      string           `json:"fix,omitempty"` // the command or entry that would mend it, unless it is expected
 }
 
 // KeptStatus names the fields of one object that have no effect.
@@ -114,7 +134,7 @@ func (s *server) status(c *call) (any, error) {
 	status := Status{
 		Version: s.Server.Version, Source: s.Server.Source, ClusterID: cluster.ID, TrustDomain: cluster.TrustDomain,
 		Datacenter: cluster.Datacenter, Node: cluster.NodeName, Index: w.Index, Ready: true, HTTPOpen: s.Server.HTTPOpen,
-		DefaultPolicy: "deny", Peers: s.peers(w), Exports: s.exports(w), Imports: imports(w), Skipped: s.skipped(), Kept: kept(w),
+		AllowAll: allowAll(w), DefaultPolicy: "deny", Peers: s.peers(w), Exports: s.exports(w), Imports: imports(w), Skipped: s.skipped(w), Kept: kept(w),
 	}
 	if cluster.DefaultAllow {
 		status.DefaultPolicy = "allow"
@@ -133,59 +153,30 @@ func (s *server) peers(w *snapshot.World) []PeerStatus {
 	list := []PeerStatus{}
 	for _, p := range w.Peers() {
 		now := s.peerStatus(p)
-		list = append(list, PeerStatus{
+		peer := PeerStatus{
 			Name: p.Name, Role: p.Role, State: now.State, Reason: now.Reason, Problem: p.Problem, TrustDomain: p.TrustDomain,
 			Datacenter: p.RemoteDatacenter, Dialect: p.Dialect, Imported: len(now.Imported), Exported: len(now.Exported), Stale: now.Stale,
-			LastHeartbeat: timeOrNil(now.LastHeartbeat), RoundTripMS: float64(now.RoundTrip) / float64(time.Millisecond),
-			Plaintext: p.Role == snapshot.Dialer && len(p.CAPEMs) == 0,
-		})
-	}
-	return list
-}
-
-// exports tells of each named export whether it is one: by its entry, and by what the peer was told.
-func (s *server) exports(w *snapshot.World) []ExportStatus {
-	list := []ExportStatus{}
-	for _, p := range w.Peers() {
-		refused := s.peerStatus(p).NotExported
-		for service, reason := range snapshot.Exported(w, p.Name) {
-			if reason == "" {
-				reason = refused[service]
-			}
-			list = append(list, ExportStatus{Service: service, Peer: p.Name, Exported: reason == "", Reason: reason})
+			LastHeartbeat: timeOrNil(now.LastHeartbeat), LastRoundTrip: timeOrNil(now.LastRoundTrip),
+			RoundTripMS: float64(now.RoundTrip) / float64(time.Millisecond),
+			Plaintext:   p.Role == snapshot.Dialer && len(p.CAPEMs) == 0,
 		}
-	}
-	return append(list, exportsToNobody(w)...)
-}
-
-// exportsToNobody are those to peers that there are not.
-func exportsToNobody(w *snapshot.World) []ExportStatus {
-	entry, _ := snapshot.EntryOf[*config.ExportedServices](w, config.DefaultNamespace)
-	if entry == nil {
-		return nil
-	}
-	var list []ExportStatus
-	for _, service := range entry.Services {
-		for _, consumer := range service.Consumers {
-			if w.Peer(consumer.Peer) == nil {
-				list = append(list, ExportStatus{Service: service.Name, Peer: consumer.Peer, Reason: "no such peer"})
-			}
+		if now.State != snapshot.Active || p.Problem != "" {
+			peer.Fix = snapshot.PeerFix(w, p.Name)
 		}
+		list = append(list, peer)
 	}
 	return list
 }
 
-func imports(w *snapshot.World) []ImportStatus {
-	list := []ImportStatus{}
-	for _, i := range w.Imports("") {
-		list = append(list, ImportStatus{
-			Peer: i.Peer, Service: i.Service, Routable: i.NotRoutable == "", Reason: i.NotRoutable, Gateways: len(i.Gateways),
-		})
+func allowAll(w *snapshot.World) []string {
+	scopes := snapshot.AllowAll(w)
+	for i, scope := range scopes {
+		scopes[i] = cmp.Or(scope, "local")
 	}
-	return list
+	return scopes
 }
 
-func (s *server) skipped() []SkippedStatus {
+func (s *server) skipped(w *snapshot.World) []SkippedStatus {
 	list := []SkippedStatus{}
 	if s.Runtime.Skipped == nil {
 		return list
@@ -193,7 +184,11 @@ func (s *server) skipped() []SkippedStatus {
 	all := s.Runtime.Skipped()
 	for _, proxy := range slices.Sorted(maps.Keys(all)) {
 		for _, skipped := range all[proxy] {
-			list = append(list, SkippedStatus{proxy, skipped.Kind, skipped.Name, skipped.Peer, skipped.Reason, skipped.Expected})
+			left := SkippedStatus{proxy, skipped.Kind, skipped.Name, skipped.Peer, skipped.Reason, skipped.Expected, ""}
+			if !left.Expected {
+				left.Fix = snapshot.SkippedFix(w, proxy, skipped)
+			}
+			list = append(list, left)
 		}
 	}
 	return list

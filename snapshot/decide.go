@@ -52,15 +52,15 @@ func Match(w *World, dest string) []Intention {
 	return match(w, slices.Compact(names), func(*config.SourceIntention) bool { return true })
 }
 
-// MatchSource returns the intentions that are about calls of a source of the local cluster, whomever it calls, in the
-// order of Match.
-func MatchSource(w *World, source string) []Intention {
+// MatchSource returns the intentions that are about calls of a source of a peer, or with an empty peer of the local
+// cluster, whomever it calls, in the order of Match.
+func MatchSource(w *World, source, peer string) []Intention {
 	var names []string
 	for _, entry := range w.Entries(config.KindServiceIntentions) {
 		names = append(names, entry.Value.EntryName())
 	}
 	return match(w, names, func(s *config.SourceIntention) bool {
-		return s.Peer == "" && (s.Name == source || s.Name == config.Wildcard)
+		return s.Peer == peer && (s.Name == source || s.Name == config.Wildcard)
 	})
 }
 

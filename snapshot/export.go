@@ -67,7 +67,8 @@ func (x *exportIndex) changed(other *exportIndex) []string {
 }
 
 // ExportReason tells whether a service is exported to a peer, and when it is not, why: what is wrong and what was
-// wanted. It says nothing of whether the peer can be served yet. It costs the same however much is exported.
+// wanted. It says nothing of whether the peer can be served yet, but of one that has gone. It costs the same however much
+// is exported.
 func ExportReason(w *World, service, peer string) (ok bool, reason string) {
 	reason = exportReason(plain(w), service, peer)
 	return reason == "", reason
@@ -83,6 +84,8 @@ func exportReason(r *reader, service, peer string) string {
 		return "not exported"
 	case r.peer(peer) == nil:
 		return "no such peer"
+	case gone(r.peer(peer)) != "":
+		return gone(r.peer(peer))
 	}
 	if protocol := protocolOf(r, service); protocol != "tcp" {
 		return "protocol " + protocol + ": only tcp is exported"

@@ -25,7 +25,9 @@ func (v *Views) export(r *reader, key route) *export {
 		return skip(reason)
 	}
 	if state := use(r, v.states, key.peer); state.Bundle == nil {
-		return skip(state.Reason)
+		left := skip(state.Reason)
+		left.Skipped[0].Expected = state.Awaited
+		return left
 	}
 	keep(r, v.sets, setKey{service: key.service})
 	name := sni.Peered{
@@ -50,7 +52,7 @@ func (v *Views) gatewayImport(r *reader, name string) *gatewayImport {
 	origin := Origin{"peering", name, name}
 	state := use(r, v.states, name)
 	if state.Bundle == nil {
-		return &gatewayImport{Skipped: []Skipped{{Origin: origin, Reason: "import from " + name + ": " + state.Reason}}}
+		return &gatewayImport{Skipped: []Skipped{{Origin: origin, Reason: "import from " + name + ": " + state.Reason, Expected: state.Awaited}}}
 	}
 	keep(r, v.sets, setKey{peer: name})
 	ourName := r.peer(name).OurName

@@ -14,8 +14,9 @@ type route struct{ peer, service string }
 // peerState is what parts need to know of one peer, or with an empty name of ourselves: its bundle, or why nothing of it
 // may enter a view.
 type peerState struct {
-	Bundle *Bundle
-	Reason string
+	Bundle  *Bundle
+	Reason  string
+	Awaited bool // the reason is that the peer has not come yet
 }
 
 func (v *Views) peerState(r *reader, name string) *peerState {
@@ -32,7 +33,7 @@ func (v *Views) peerState(r *reader, name string) *peerState {
 	}
 	peer := r.peer(name)
 	if reason := unusable(peer, cluster); reason != "" {
-		return &peerState{Reason: reason}
+		return &peerState{Reason: reason, Awaited: awaited(peer)}
 	}
 	return &peerState{Bundle: &Bundle{Peer: name, TrustDomain: peer.TrustDomain, Roots: sorted(peer.Roots)}}
 }
@@ -44,16 +45,30 @@ func unusable(peer *Peer, cluster *Cluster) string {
 		return "no such peer"
 	case peer.Name == local:
 		return "a peer cannot be called local, which stands for the own cluster"
-	case peer.State == Deleting:
-		return "the peering is being deleted"
-	case peer.State == Terminated:
-		return "the peer ended the peering"
+	case gone(peer) != "":
+		return gone(peer)
 	case !peer.Usable():
 		return "the peering is not established yet: want the peer's trust bundle"
 	case strings.EqualFold(peer.TrustDomain, cluster.TrustDomain):
 		return "the peer claims our own trust domain"
 	}
 	return ""
+}
+
+// gone tells that a peering will not be used any more.
+func gone(peer *Peer) string {
+	switch peer.State {
+	case Deleting:
+		return "the peering is being deleted"
+	case Terminated:
+		return "the peer ended the peering"
+	}
+	return ""
+}
+
+// awaited tells whether nothing is wrong with a peer that is not usable: the other side's turn has come.
+func awaited(peer *Peer) bool {
+	return peer != nil && !peer.Usable() && gone(peer) == "" && peer.Problem == ""
 }
 
 func sorted(list []string) []string {
@@ -73,7 +88,9 @@ type scope struct {
 func (v *Views) scope(r *reader, key route) *scope {
 	state := use(r, v.states, key.peer)
 	if state.Bundle == nil {
-		return &scope{Skipped: []Skipped{{Origin: Origin{"service", key.service, key.peer}, Reason: "chain for " + scopeName(key.peer) + ": " + state.Reason}}}
+		return &scope{Skipped: []Skipped{{
+			Origin: Origin{"service", key.service, key.peer}, Reason: "chain for " + scopeName(key.peer) + ": " + state.Reason, Expected: state.Awaited,
+		}}}
 	}
 	name := ""
 	if key.peer == "" {
@@ -96,7 +113,7 @@ func (v *Views) scope(r *reader, key route) *scope {
 		skipped := Skipped{Origin: origin, Reason: reason}
 		if reason == "" {
 			skipped.Reason = "no intention lets a service of " + scopeName(key.peer) + " call " + key.service
-			skipped.Expected = key.peer == "" // whereas who exports means to be called
+			skipped.Expected = true // of an export, status says it with the export
 		}
 		return &scope{Skipped: []Skipped{skipped}}
 	}

@@ -184,7 +184,7 @@ func TestMatch(t *testing.T) {
 	if got, want := list(Match(w, "*")), "6 web@>*, 5 *@>*"; got != want {
 		t.Errorf("match *: %s, want %s", got, want)
 	}
-	if got, want := list(MatchSource(w, "web")), "9 web@>api, 9 web@>db, 8 *@>db, 6 web@>*, 5 *@>*"; got != want {
+	if got, want := list(MatchSource(w, "web", "")), "9 web@>api, 9 web@>db, 8 *@>db, 6 web@>*, 5 *@>*"; got != want {
 		t.Errorf("match source web: %s, want %s", got, want)
 	}
 }

@@ -57,7 +57,7 @@ func TestWhy(t *testing.T) {
 	} {
 		f := mesh()
 		f.apply(false, test.change...)
-		x := Why(f.world, test.source, test.dest, test.peer)
+		x := Why(f.world, nil, test.source, test.dest, test.peer)
 		if got := verdicts(x); got != test.verdicts || x.Allowed == strings.Contains(got, "fail") {
 			t.Errorf("%s: allowed %v, %s, want %s", test.name, x.Allowed, got, test.verdicts)
 		}
@@ -89,11 +89,11 @@ func TestWhyFrom(t *testing.T) {
 		{"no gateway", []Event{{Key: gatewayNamed("gw-1").Key}, {Key: gatewayNamed("gw-2").Key}}, "east", "job", "db",
 			"peer pass, export pass, gateway fail, endpoints pass, intention pass, chain pass", "envoy-bootstrap --gateway=mesh"},
 		{"critical", []Event{check("db-1", config.HealthCritical), check("db-2", config.HealthCritical)}, "east", "job", "db",
-			"peer pass, export pass, gateway pass, endpoints fail, intention pass, chain pass", "see why its checks fail"},
+			"peer pass, export pass, gateway pass, endpoints fail, intention pass, chain pass", "service db: mend what its check reports: check c of db-1 is critical"},
 	} {
 		f := mesh()
 		f.apply(false, test.change...)
-		x := WhyFrom(f.world, test.peer, test.source, test.dest)
+		x := WhyFrom(f.world, nil, test.peer, test.source, test.dest)
 		if got := verdicts(x); got != test.verdicts || x.Allowed == strings.Contains(got, "fail") {
 			t.Errorf("%s: allowed %v, %s, want %s", test.name, x.Allowed, got, test.verdicts)
 		}
@@ -114,7 +114,7 @@ func TestWhyAgreesWithViews(t *testing.T) {
 				for _, a := range f.sidecar(ProxyID(dest + "-1")).Authz {
 					served = served || a.Peer == peer && admitted(a.Allowed, source)
 				}
-				if x := WhyFrom(f.world, peer, source, dest); x.Allowed != served {
+				if x := WhyFrom(f.world, nil, peer, source, dest); x.Allowed != served {
 					t.Errorf("%s of %s to %s: explained %v, served %v", source, peer, dest, x.Allowed, served)
 				}
 			}

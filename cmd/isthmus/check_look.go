@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/api"
@@ -34,9 +35,13 @@ func look(seen facts) findings {
 		found.peer(p, seen.now)
 	}
 	found.gateways(seen)
-	found.services(seen.status)
+	for _, e := range seen.status.Exports {
+		found.export(e, seen.status.Peers)
+	}
+	found.imports(seen.status.Imports)
 	for _, p := range seen.proxies {
 		found.proxy(p)
+		found.leftOut(p, seen.status)
 	}
 	return found
 }
@@ -47,10 +52,16 @@ func (f *findings) server(s api.Status) {
 	} else {
 		f.is("writes need a token", "", "")
 	}
+	const check = "calls need an intention"
 	if s.DefaultPolicy != string(config.Deny) {
-		f.warn("calls need an intention", "the default policy is "+s.DefaultPolicy, "start isthmus serve with --default-intention-policy deny")
-	} else {
-		f.is("calls need an intention", "", "")
+		f.warn(check, "the default policy is "+s.DefaultPolicy, "start isthmus serve with --default-intention-policy deny")
+	}
+	if len(s.AllowAll) > 0 {
+		f.warn(check, "service-intentions *: everybody of "+strings.Join(s.AllowAll, ", ")+" may call every service",
+			"isthmus config read --kind service-intentions --name '*': without the source * that allows")
+	}
+	if s.DefaultPolicy == string(config.Deny) && len(s.AllowAll) == 0 {
+		f.is(check, "", "")
 	}
 }
 
@@ -87,10 +98,10 @@ func (f *findings) certificates(seen facts) {
 
 func (f *findings) peer(p api.PeerStatus, now time.Time) {
 	check := "peer " + p.Name + " is ACTIVE"
-	fix := "isthmus peering read --name " + p.Name
+	fix := cmp.Or(p.Fix, "isthmus peering read --name "+p.Name)
 	switch {
 	case p.State == snapshot.Pending:
-		f.warn(check, cmp.Or(peerReason(p), "nobody has used its token yet"), "in the other cluster: isthmus peering establish")
+		f.warn(check, cmp.Or(peerReason(p), "nobody has used its token yet"), fix)
 	case p.State != snapshot.Active:
 		f.is(check, string(p.State)+": "+orDash(peerReason(p)), fix)
 	case p.Problem != "":
@@ -109,56 +120,48 @@ func (f *findings) gateways(seen facts) {
 	if len(seen.status.Exports) == 0 {
 		return
 	}
-	problem := "none is registered: peers have no way in"
+	problem := "none is registered"
 	for _, p := range seen.proxies {
-		if p.Kind == config.KindMeshGateway {
+		switch {
+		case p.Kind != config.KindMeshGateway || problem == "":
+		case p.NotListening != "":
+			problem = fmt.Sprintf("%s has nowhere to listen: %s", p.ID, p.NotListening)
+		case !p.Connected:
+			problem = fmt.Sprintf("%s is not connected", p.ID)
+		default:
 			problem = ""
 		}
 	}
-	f.is("exports have a mesh gateway", problem, "isthmus envoy-bootstrap --gateway=mesh --register --address IP:PORT --")
+	if problem != "" {
+		problem += ": peers have no way in"
+	}
+	f.is("exports have a mesh gateway", problem, snapshot.GatewayFix)
 }
 
-func (f *findings) services(s api.Status) {
-	for _, e := range s.Exports {
-		f.judge(fmt.Sprintf("%s is exported to %s", e.Service, e.Peer), e.Exported, e.Reason, "isthmus config read --kind exported-services --name default")
-	}
-	for _, i := range s.Imports {
-		reason, routable := i.Reason, i.Routable
-		if routable && i.Gateways == 0 {
-			reason, routable = "the peer has named no gateway", false
-		}
-		f.judge(fmt.Sprintf("%s of peer %s is routable", i.Service, i.Peer), routable, reason, "")
-	}
-}
-
-func (f *findings) judge(check string, ok bool, reason, fix string) {
-	if ok {
-		reason = ""
-	} else if reason == "" {
-		reason = "the server does not say why"
-	}
-	f.is(check, reason, fix)
-}
-
-// proxy judges one proxy. What it is not told, and what it warns of, stops nobody else: it is worth knowing.
+// proxy judges one proxy by what its Envoy does. What it warns of stops nobody else: it is worth knowing.
 func (f *findings) proxy(p api.Proxy) {
 	check := fmt.Sprintf("proxy %s follows", p.ID)
 	switch {
+	case p.Kind == config.KindMeshGateway && p.NotListening != "":
+		f.is(check, "it has nowhere to listen: "+p.NotListening, snapshot.ListenFix(p.ID))
 	case !p.Connected:
-		f.is(check, "it is not connected", "isthmus envoy-bootstrap --proxy-id "+string(p.ID)+" --")
+		f.is(check, "it is not connected", snapshot.StartFix(p.ID))
 	case len(p.Rejected) > 0:
-		f.is(check, "it refused "+p.Rejected[0].Name+": "+p.Rejected[0].Error, "isthmus proxies")
+		f.is(check, "it refused "+p.Rejected[0].Name+": "+p.Rejected[0].Error, "mend what Envoy says; isthmus proxies shows whether it has taken it")
 	case !p.Synced:
-		f.is(check, "it has not acknowledged all that it was sent", "isthmus proxies")
+		f.is(check, "it has not acknowledged all that it was sent", "isthmus proxies, in a moment")
 	default:
 		f.is(check, "", "")
 	}
 	for _, warning := range p.Warnings {
-		f.warn(check, warning, "")
+		f.warn(check, warning, warningFix(p))
 	}
-	for _, skipped := range p.Skipped {
-		if !skipped.Expected {
-			f.warn(check, fmt.Sprintf("without %s/%s: %s", skipped.Kind, skipped.Name, skipped.Reason), "")
-		}
+}
+
+// warningFix returns what would end what is worth knowing of a proxy.
+func warningFix(p api.Proxy) string {
+	if p.Kind == "" {
+		return fmt.Sprintf("isthmus services register FILE, with %s, or end its Envoy", p.ID)
 	}
+	return "start its Envoy anew: " + snapshot.StartFix(p.ID)
 }

@@ -18,8 +18,8 @@ func allRight(now time.Time) facts {
 	seen.status = api.Status{
 		DefaultPolicy: "deny",
 		Peers:         []api.PeerStatus{{Name: "east", State: snapshot.Active, LastHeartbeat: &heartbeat}},
-		Exports:       []api.ExportStatus{{Service: "db", Peer: "east", Exported: true}},
-		Imports:       []api.ImportStatus{{Service: "api", Peer: "east", Routable: true, Gateways: 1}},
+		Exports:       []api.ExportStatus{{Service: "db", Peer: "east", Exported: true, Sidecars: 1, Healthy: 1, Admits: true}},
+		Imports:       []api.ImportStatus{{Service: "api", Peer: "east", Routable: true, Gateways: 1, Dialled: 1, Healthy: 1, Callers: []string{"web"}}},
 		Proxies:       api.ProxySummary{LeafNotAfter: &leaf, LeafOf: "db-sidecar-proxy"},
 	}
 	seen.proxies = []api.Proxy{
@@ -56,11 +56,7 @@ func TestLeafNotAfter(t *testing.T) {
 func TestCheckLook(t *testing.T) {
 	now := time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
 	early := now.Add(-time.Hour)
-	cases := []struct {
-		name   string
-		change func(*facts)
-		want   string // the lines that are not right, as printed
-	}{
+	checkLook(t, now, []lookCase{
 		{"all right", func(*facts) {}, ""},
 		{"not ready", func(f *facts) { *f = facts{notReady: "starting"} }, "× server is ready: starting"},
 		{"open", func(f *facts) { f.status.HTTPOpen = true }, "! writes need a token: whoever is on this machine may write"},
@@ -69,22 +65,27 @@ func TestCheckLook(t *testing.T) {
 		{"root over", func(f *facts) { f.roots.Roots[0].NotAfter = now }, "× root CA 1 is valid: it ended at 2026-11-01T12:00:00Z"},
 		{"leaf soon", func(f *facts) { *f.status.Proxies.LeafNotAfter = now.Add(23 * time.Hour) },
 			"× certificates are renewed: that of db-sidecar-proxy ends at 2026-11-02T11:00:00Z"},
-		{"pending", func(f *facts) { f.status.Peers[0].State = snapshot.Pending }, "! peer east is ACTIVE: nobody has used its token yet"},
+		{"pending", func(f *facts) { f.status.Peers[0].State = snapshot.Pending },
+			"! peer east is ACTIVE: nobody has used its token yet\n! db is exported to east: peer east is PENDING"},
 		{"failing", func(f *facts) { f.status.Peers[0].State, f.status.Peers[0].Reason = snapshot.Failing, "dial: refused" },
 			"× peer east is ACTIVE: FAILING: dial: refused"},
 		{"problem", func(f *facts) { f.status.Peers[0].Problem = "it claims our trust domain" }, "× peer east is ACTIVE: it claims our trust domain"},
 		{"stale", func(f *facts) { f.status.Peers[0].Stale = true }, "! peer east is ACTIVE: imports are from an earlier session"},
 		{"silent", func(f *facts) { f.status.Peers[0].LastHeartbeat = &early }, "! peer east is ACTIVE: its last heartbeat came at 2026-11-01T11:00:00Z"},
 		{"no gateway", func(f *facts) { f.proxies = f.proxies[1:] }, "× exports have a mesh gateway: none is registered: peers have no way in"},
+		{"no gateway listens", func(f *facts) {
+			f.proxies[0].NotListening = `address "foo": want an IP address`
+		},
+			"× exports have a mesh gateway: mesh-gateway has nowhere to listen: address \"foo\": want an IP address: peers have no way in\n" +
+				"× proxy mesh-gateway follows: it has nowhere to listen: address \"foo\": want an IP address"},
+		{"no gateway is connected", func(f *facts) { f.proxies[0].Connected = false },
+			"× exports have a mesh gateway: mesh-gateway is not connected: peers have no way in\n× proxy mesh-gateway follows: it is not connected"},
 		{"no gateway, no exports", func(f *facts) { f.proxies, f.status.Exports = f.proxies[1:], nil }, ""},
 		{"not exported", func(f *facts) {
 			f.status.Exports[0] = api.ExportStatus{Service: "db", Peer: "east", Reason: "no such service"}
 		},
 			"× db is exported to east: no such service"},
 		{"not exported, who knows why", func(f *facts) { f.status.Exports[0].Exported = false }, "× db is exported to east: the server does not say why"},
-		{"not routable", func(f *facts) { f.status.Imports[0].Routable, f.status.Imports[0].Reason = false, "protocol http" },
-			"× api of peer east is routable: protocol http"},
-		{"no way there", func(f *facts) { f.status.Imports[0].Gateways = 0 }, "× api of peer east is routable: the peer has named no gateway"},
 		{"not connected", func(f *facts) { f.proxies[1].Connected = false }, "× proxy db-sidecar-proxy follows: it is not connected"},
 		{"behind", func(f *facts) { f.proxies[1].Synced = false }, "× proxy db-sidecar-proxy follows: it has not acknowledged all that it was sent"},
 		{"refused", func(f *facts) { f.proxies[1].Rejected = []api.Rejected{{Name: "in-mesh", Error: "bad address"}} },
@@ -94,13 +95,29 @@ func TestCheckLook(t *testing.T) {
 			f.proxies[1].Skipped = []api.SkippedStatus{{Kind: "service", Name: "db", Reason: "no intention", Expected: true}}
 		}, ""},
 		{"no egress", func(f *facts) {
-			f.proxies[0].Skipped = []api.SkippedStatus{{Kind: "proxy", Name: "mesh-gateway", Reason: "mode local: the gateway has no tagged address egress"}}
+			f.proxies[0].Skipped = []api.SkippedStatus{{Kind: "proxy", Name: "mesh-gateway", Reason: "mode local: the gateway has no tagged address egress", Fix: "an egress address"}}
 		}, "! proxy mesh-gateway follows: without proxy/mesh-gateway: mode local: the gateway has no tagged address egress"},
-	}
+	})
+}
+
+// A lookCase changes facts in which all is right.
+type lookCase struct {
+	name   string
+	change func(*facts)
+	want   string // the lines that are not right, as printed
+}
+
+func checkLook(t *testing.T, now time.Time, cases []lookCase) {
+	t.Helper()
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			seen := allRight(now)
 			c.change(&seen)
+			for _, found := range look(seen) {
+				if found.Verdict != snapshot.Passed && found.Fix == "" {
+					t.Errorf("%s: %s: nothing says what to do", found.Check, found.Detail)
+				}
+			}
 			if got := notRight(look(seen)); got != c.want {
 				t.Errorf("found\n%s\nwant\n%s", got, c.want)
 			}

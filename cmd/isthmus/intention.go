@@ -104,7 +104,7 @@ func verdict(w io.Writer, allowed bool) string {
 func newIntentionMatchCommand(c *connection) *cobra.Command {
 	var bySource, byDestination bool
 	cmd := &cobra.Command{
-		Use:   "match [-source|-destination] NAME",
+		Use:   "match [-source|-destination] NAME[@PEER]",
 		Short: "List the intentions that apply to a service, the one that decides first",
 		Args:  exactly(1, "the name of a service"),
 	}
@@ -116,6 +116,9 @@ func newIntentionMatchCommand(c *connection) *cobra.Command {
 			return err
 		}
 		by := "destination"
+		if !bySource && strings.Contains(args[0], "@") {
+			return usagef("%s is of a peer: its intentions as a caller are shown with -source, those as a destination by its own cluster", args[0])
+		}
 		if bySource {
 			by = "source"
 		}
@@ -124,15 +127,16 @@ func newIntentionMatchCommand(c *connection) *cobra.Command {
 			return err
 		}
 		var answer map[string][]intentionAnswer
-		body, err := client.get(cmd.Context(), intentionsPath+"/match", url.Values{"by": {by}, "name": {args[0]}})
+		body, err := client.get(cmd.Context(), intentionsPath+"/match", url.Values{"by": {by}, "name": {sourceParam(args[0])}})
 		if err != nil {
 			return fmt.Errorf("intentions of %s: %w", args[0], err)
 		}
 		return out.show(cmd, body, &answer, func(w io.Writer) {
-			if len(answer[args[0]]) == 0 {
+			matches := answer[sourceParam(args[0])]
+			if len(matches) == 0 {
 				fmt.Fprintf(w, "No intention matches %s: the default policy decides.\n", args[0])
 			}
-			for _, i := range answer[args[0]] {
+			for _, i := range matches {
 				fmt.Fprintln(w, i)
 			}
 		})

@@ -200,7 +200,7 @@ func (p peeringAnswer) print(w io.Writer, more peerStatus) {
 	fmt.Fprintln(w)
 	pairs(w, [][2]string{
 		{"Imported Services", p.imported()}, {"Exported Services", p.exported()},
-		{"Last Heartbeat", past(p.StreamStatus.LastHeartbeat)},
+		{"Last Round Trip", orDash(more.RoundTrip)}, {"Last Heartbeat", past(p.StreamStatus.LastHeartbeat)},
 	})
 	for _, service := range sortedKeys(more.NotExported) {
 		fmt.Fprintf(w, "Not exported: %s: %s\n", service, more.NotExported[service])
@@ -265,6 +265,8 @@ func newExportedServicesCommand(c *connection) *cobra.Command {
 		return out.value(cmd, services, func(w io.Writer) {
 			if len(services) > 0 {
 				fmt.Fprintln(w, strings.Join(services, "\n"))
+			} else {
+				fmt.Fprintf(w, "No services are exported to %s.\n", peer)
 			}
 			more := client.peerStatus(cmd.Context(), peer)
 			for _, service := range sortedKeys(more.NotExported) {

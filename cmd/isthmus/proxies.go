@@ -48,7 +48,7 @@ func (p *plane) firstStop() prometheus.Collector {
 func apiProxy(status xds.ProxyStatus) api.Proxy {
 	proxy := api.Proxy{
 		ID: snapshot.ProxyID(status.ID), Connected: !status.Connected.IsZero(), Envoy: status.Envoy, Synced: true,
-		Since: optional(status.Connected), Address: status.Address, LastAck: optional(status.LastAck), Resources: map[string]int{},
+		LeftOut: status.LeftOut, Since: optional(status.Connected), Address: status.Address, LastAck: optional(status.LastAck), Resources: map[string]int{},
 	}
 	for _, t := range status.Types {
 		proxy.Resources[t.TypeURL] = int(t.Resources)

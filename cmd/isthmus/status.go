@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -18,6 +19,7 @@ const statusPath = "/isthmus/v1/status"
 // peerStatus is what our server knows of a peering beyond what Consul's answers hold.
 type peerStatus struct {
 	Reason, TrustDomain string
+	RoundTrip           string
 	NotExported         map[string]string
 	NotRoutable         map[string]string
 }
@@ -31,7 +33,7 @@ func (c *client) peerStatus(ctx context.Context, peer string) peerStatus {
 	more := peerStatus{NotExported: map[string]string{}, NotRoutable: map[string]string{}}
 	for _, p := range answer.Peers {
 		if p.Name == peer {
-			more.TrustDomain, more.Reason = p.TrustDomain, p.Reason
+			more.TrustDomain, more.Reason, more.RoundTrip = p.TrustDomain, p.Reason, roundTrip(p)
 			if p.Problem != "" {
 				more.Reason = p.Problem
 			}
@@ -81,21 +83,21 @@ func printStatus(w io.Writer, s api.Status) {
 	for _, problem := range s.Problems {
 		fmt.Fprintf(w, "  %s %s\n", colour(w, "31", "!"), problem)
 	}
-	peers := [][]string{{"Name", "State", "Role", "Imported", "Exported", "Last Heartbeat", "Reason"}}
+	peers := [][]string{{"Name", "State", "Role", "Imported", "Exported", "Last Round Trip", "Last Heartbeat", "Reason"}}
 	for _, p := range s.Peers {
 		peers = append(peers, []string{
-			p.Name, string(p.State), string(p.Role), strconv.Itoa(p.Imported), strconv.Itoa(p.Exported), past(p.LastHeartbeat), peerReason(p),
+			p.Name, string(p.State), string(p.Role), strconv.Itoa(p.Imported), strconv.Itoa(p.Exported), roundTrip(p), past(p.LastHeartbeat), peerReason(p),
 		})
 	}
 	sectionTable(w, "Peers", peers)
-	exports := [][]string{{"Service", "Peer", "Exported", "Reason"}}
+	exports := [][]string{{"Service", "Peer", "Exported", "Healthy", "Reason"}}
 	for _, e := range s.Exports {
-		exports = append(exports, []string{e.Service, e.Peer, yesNo(e.Exported), e.Reason})
+		exports = append(exports, []string{e.Service, e.Peer, yesNo(e.Exported), fmt.Sprintf("%d of %d", e.Healthy, e.Sidecars), exportReason(e)})
 	}
 	sectionTable(w, "Exports", exports)
-	imports := [][]string{{"Service", "Peer", "Routable", "Gateways", "Reason"}}
+	imports := [][]string{{"Service", "Peer", "Routable", "Gateways", "Dialled", "Reason"}}
 	for _, i := range s.Imports {
-		imports = append(imports, []string{i.Service, i.Peer, yesNo(i.Routable), strconv.Itoa(i.Gateways), i.Reason})
+		imports = append(imports, []string{i.Service, i.Peer, yesNo(i.Routable), strconv.Itoa(i.Gateways), strconv.Itoa(i.Dialled), importReason(i)})
 	}
 	sectionTable(w, "Imports", imports)
 	sectionTable(w, "Left out of proxies' configuration", skippedRows(s.Skipped))
@@ -104,6 +106,27 @@ func printStatus(w io.Writer, s api.Status) {
 		kept = append(kept, []string{k.Kind + "/" + k.Name, strings.Join(k.Fields, ", ")})
 	}
 	sectionTable(w, "Fields without effect", kept)
+}
+
+// roundTrip says when a peer last proved that it reads what we send, and how long it took.
+func roundTrip(p api.PeerStatus) string {
+	if p.LastRoundTrip == nil {
+		return "never"
+	}
+	return fmt.Sprintf("%s (%.1f ms)", ago(p.LastRoundTrip), p.RoundTripMS)
+}
+
+// exportReason is why an export is of no use, or not yet.
+func exportReason(e api.ExportStatus) string {
+	if !e.Admits {
+		return cmp.Or(e.Reason, e.Down, "no intention lets anybody of "+e.Peer+" in")
+	}
+	return cmp.Or(e.Reason, e.Down)
+}
+
+// importReason is why an import is of no use, or not by each gateway.
+func importReason(i api.ImportStatus) string {
+	return cmp.Or(i.Reason, i.Down, strings.Join(i.Refused, "; "))
 }
 
 func skippedRows(skipped []api.SkippedStatus) [][]string {

@@ -29,7 +29,6 @@ const (
 	maxStreams    = 16 // on one connection
 	maxHeader     = 16 << 10
 	handshakeTime = 5 * time.Second
-	maxConns      = 1024
 	idleTime      = 30 * time.Second // without a stream
 )
 
@@ -116,6 +115,7 @@ func (a *acceptor) StreamResources(stream wire.PeerStreamService_StreamResources
 		r.drain(ctx, 4, 100*time.Millisecond)
 		return err
 	}
+	defer recognize(ctx)()
 	if err := session.link.begin(ctx, session); err != nil {
 		return status.FromContextError(err).Err()
 	}

@@ -25,7 +25,8 @@ type closable struct {
 // closableInfo is what closable adds to a call.
 type closableInfo struct {
 	credentials.AuthInfo
-	conn net.Conn
+	conn  net.Conn
+	guest *guest // nil where the port has no door
 }
 
 func (c closable) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
@@ -33,7 +34,8 @@ func (c closable) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo,
 	if err != nil {
 		return nil, nil, err
 	}
-	return conn, closableInfo{info, conn}, nil
+	guest, _ := raw.(*guest)
+	return conn, closableInfo{info, conn, guest}, nil
 }
 
 func (c closable) Clone() credentials.TransportCredentials {

@@ -1,6 +1,8 @@
 package peering
 
 import (
+	"slices"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/isthmus-mesh/isthmus/snapshot"
@@ -12,6 +14,7 @@ type metrics struct {
 	exported, healthy                          *prometheus.Desc // under Consul's names
 	state, age, imported, missing, refused     *prometheus.Desc
 	rewrites, sessions, heartbeats, roundTrips *prometheus.Desc
+	strangers, turnedAway                      *prometheus.Desc
 }
 
 func newMetrics(s *Service) *metrics {
@@ -32,6 +35,9 @@ func newMetrics(s *Service) *metrics {
 		refused:    peer("isthmus_peering_refused_resources", "Resources of the peer that are refused, the last good ones being kept."),
 		rewrites:   peer("isthmus_peering_rewrites_total", "Fields by which the peer said who it, or something of it, is, and which were ignored."),
 		sessions:   peer("isthmus_peering_sessions_total", "Streams that began."),
+		strangers:  prometheus.NewDesc("isthmus_peering_strangers", "Connections to the peering port without a stream of a peer.", nil, nil),
+		turnedAway: prometheus.NewDesc("isthmus_peering_connections_refused_total",
+			"Connections to the peering port that were closed at once, by reason: full, or address for too many of one address.", []string{"reason"}, nil),
 	}
 }
 
@@ -39,16 +45,39 @@ func newMetrics(s *Service) *metrics {
 func (m *metrics) Describe(out chan<- *prometheus.Desc) {
 	for _, desc := range []*prometheus.Desc{
 		m.exported, m.healthy, m.state, m.age, m.roundTrips, m.heartbeats, m.imported, m.missing, m.refused, m.rewrites, m.sessions,
+		m.strangers, m.turnedAway,
 	} {
 		out <- desc
 	}
 }
 
-// Collect reads the state of every peering.
+// Collect reads the state of every peering, and of the port.
 func (m *metrics) Collect(out chan<- prometheus.Metric) {
+	strangers, refused := m.atTheDoors()
+	out <- prometheus.MustNewConstMetric(m.strangers, prometheus.GaugeValue, float64(strangers))
+	for reason, count := range refused {
+		out <- prometheus.MustNewConstMetric(m.turnedAway, prometheus.CounterValue, float64(count), reason)
+	}
 	for _, peer := range m.Store.World().Peers() {
 		m.collect(out, peer)
 	}
+}
+
+// atTheDoors sums over the listeners.
+func (m *metrics) atTheDoors() (strangers int, refused map[string]uint64) {
+	m.mu.Lock()
+	doors := slices.Clone(m.doors)
+	m.mu.Unlock()
+	refused = map[string]uint64{"full": 0, "address": 0}
+	for _, d := range doors {
+		d.mu.Lock()
+		strangers += len(d.strangers)
+		for reason, count := range d.refused {
+			refused[reason] += count
+		}
+		d.mu.Unlock()
+	}
+	return strangers, refused
 }
 
 func (m *metrics) collect(out chan<- prometheus.Metric, peer *snapshot.Peer) {

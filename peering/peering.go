@@ -17,7 +17,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
-	"golang.org/x/net/netutil"
 	"google.golang.org/grpc"
 
 	"github.com/isthmus-mesh/isthmus/config"
@@ -98,6 +97,7 @@ type Service struct {
 	tasks sync.WaitGroup
 	mu    sync.Mutex
 	links map[string]*link // by our ID of the peering
+	doors []*door          // that Serve has opened
 	// maxControl bounds what waits to be sent on a stream besides resources.
 	maxControl int
 	// onStatus, when set, is called after anything that Status shows may have changed. For tests.
@@ -166,7 +166,11 @@ func (s *Service) Run(ctx context.Context) error {
 
 // Serve accepts peers on l until Run's context ends, and then returns nil.
 func (s *Service) Serve(l net.Listener) error {
-	if err := s.server.Serve(netutil.LimitListener(l, maxConns)); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+	d := newDoor(l, handshakeTime+s.Timing.Open)
+	s.mu.Lock()
+	s.doors = append(s.doors, d)
+	s.mu.Unlock()
+	if err := s.server.Serve(d); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		return fmt.Errorf("peering: serve %s: %w", l.Addr(), err)
 	}
 	return nil

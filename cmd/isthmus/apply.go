@@ -45,7 +45,9 @@ func newConfigApplyCommand(c *connection) *cobra.Command {
 			return err
 		}
 		request := api.ApplyRequest{Entries: []json.RawMessage{}, Prune: prune, DryRun: dryRun}
+		var peers []string
 		for _, entry := range wanted {
+			peers = append(peers, peersOf(entry)...)
 			text, err := json.Marshal(config.EncodeEntry(entry))
 			if err != nil {
 				return err
@@ -57,6 +59,7 @@ func newConfigApplyCommand(c *connection) *cobra.Command {
 			return fmt.Errorf("config apply: %w", err)
 		}
 		err = out.value(cmd, result, func(w io.Writer) { printChanges(w, result) })
+		notePeers(cmd, client, peers)
 		if err == nil && dryRun && len(result.Changes) > 0 {
 			return exitCode(exitChanges)
 		}

@@ -94,6 +94,7 @@ func newConfigWriteCommand(c *connection) *cobra.Command {
 			return fmt.Errorf("config entry %s: not written: it is no longer at index %d; read it again", object, cas.index)
 		}
 		fmt.Fprintf(cmd.OutOrStdout(), "Config entry written: %s\n", object)
+		notePeers(cmd, client, peersOf(entry))
 		return nil
 	}
 	return cmd

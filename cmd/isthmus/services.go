@@ -53,11 +53,14 @@ func newRegisterCommand(c *connection) *cobra.Command {
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "Registered service: %s\n", service.Name)
 		}
+		var peers []string
 		for _, service := range services {
+			peers = append(peers, peersDialled(service)...)
 			if service.Sidecar != nil {
 				next(cmd, "for its proxy", "isthmus envoy-bootstrap --sidecar-for "+service.ID+" --")
 			}
 		}
+		notePeers(cmd, client, peers)
 		return nil
 	}
 	return cmd

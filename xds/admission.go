@@ -129,6 +129,12 @@ type notes struct {
 	configSchema string  // empty: not noted
 }
 
+// schema is the shape of listeners that was noted; 0: none that is a number.
+func (n notes) schema() int {
+	number, _ := strconv.Atoi(n.configSchema)
+	return number
+}
+
 // admit checks what a proxy says of itself against its token and against the oldest Envoy that is served.
 func (s *Server) admit(id string, n *corev3.Node) (node, error) {
 	switch {

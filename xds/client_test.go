@@ -96,7 +96,8 @@ type client struct {
 	muted []*discoveryv3.DeltaDiscoveryResponse
 	// ackFirst: a response is acknowledged before what it refers to is asked for, not after.
 	ackFirst bool
-	order    []kind // of the first requests of a stream; those not named come last
+	notes    map[string]any // of the bootstrap
+	order    []kind         // of the first requests of a stream; those not named come last
 }
 
 func node40(id string) *corev3.Node {
@@ -141,6 +142,7 @@ func (c *client) connect(proxy string) {
 			ResourceNamesSubscribe: slices.Sorted(maps.Keys(c.names[k]))}
 		if !asked {
 			asked, req.Node = true, node40(proxy)
+			note(req, c.notes)
 		}
 		c.wire.toServer <- req
 	}

@@ -20,6 +20,7 @@ type ProxyStatus struct {
 	// DrainSeconds is what the bootstrap noted; zero: nothing, so that open connections may outlive a revocation.
 	DrainSeconds float64
 	ConfigSchema string // of the bootstrap; empty: not noted
+	ServedSchema int    // the shape of listeners that it is told; 0: it is told nothing
 	LeafVersion  string // of the certificate that it holds, in the leaf source's words; empty: none
 	Types        []TypeStatus
 	Rejected     []Rejection // what it goes without until the next try
@@ -122,9 +123,12 @@ func (s *Server) Proxies() []ProxyStatus {
 	defer s.mu.Unlock()
 	list := make([]ProxyStatus, 0, len(s.proxies))
 	for id, p := range s.proxies {
-		status := ProxyStatus{ID: id, View: p.set != nil, Rejected: p.memory.rejections()}
+		status := ProxyStatus{ID: id, View: len(p.sets) > 0, Rejected: p.memory.rejections()}
 		if p.stream != nil {
 			p.stream.describeTo(&status)
+			if status.View {
+				status.ServedSchema = p.shaped(p.stream.node.notes.schema()).Schema
+			}
 		}
 		list = append(list, status)
 	}

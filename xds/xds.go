@@ -65,9 +65,21 @@ type Server struct {
 // A proxy is what the server knows by a proxy's id, connected or not.
 type proxy struct {
 	id     string
-	set    *envoy.Set // nil: no view of it
-	stream *stream    // the newest; nil: not connected
+	sets   []*envoy.Set // one for each shape of listeners that is served, oldest first; none: no view of it
+	stream *stream      // the newest; nil: not connected
 	memory *memory
+}
+
+// shaped returns the set of the shape that a bootstrap noted. One that is newer than all gets the newest, one that is older,
+// or not noted, the oldest: that stays the same for longest.
+func (p *proxy) shaped(schema int) *envoy.Set {
+	chosen := p.sets[0]
+	for _, set := range p.sets {
+		if set.Schema <= schema {
+			chosen = set
+		}
+	}
+	return chosen
 }
 
 // New returns a server that knows no proxy yet.
@@ -101,14 +113,16 @@ func (s *Server) Register(registrar grpc.ServiceRegistrar) {
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(registrar, s)
 }
 
-// SetProxy replaces what the proxy set.Proxy is told. It never blocks; of several sets that a proxy could not take in time
-// it gets the last. The set is not written afterwards by anybody.
-func (s *Server) SetProxy(set *envoy.Set) {
+// SetProxy replaces what a proxy is told. The sets are all of that proxy: one for each shape of listeners that is served, by
+// ascending Schema, of which it is told the one that its bootstrap noted. It never blocks; of several that a proxy could not
+// take in time it gets the last. The sets are not written afterwards by anybody.
+func (s *Server) SetProxy(sets ...*envoy.Set) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p := s.proxy(set.Proxy)
-	p.set = set
+	p := s.proxy(sets[0].Proxy)
+	p.sets = sets
 	if p.stream != nil {
+		set := p.shaped(p.stream.node.notes.schema())
 		p.stream.mail.put(func(m *mail) { m.set = set })
 	}
 }
@@ -121,7 +135,7 @@ func (s *Server) RemoveProxy(id string) {
 	if !known {
 		return
 	}
-	p.set = nil
+	p.sets = nil
 	if p.stream == nil {
 		delete(s.proxies, id)
 		return
@@ -181,8 +195,9 @@ func (s *Server) join(id string, st *stream) error {
 	}
 	p.stream = st
 	p.memory.interrupted()
-	if p.set != nil {
-		st.mail.put(func(m *mail) { m.set = p.set })
+	if len(p.sets) > 0 {
+		set := p.shaped(st.node.notes.schema())
+		st.mail.put(func(m *mail) { m.set = set })
 	}
 	return nil
 }
@@ -198,7 +213,7 @@ func (s *Server) leave(st *stream) {
 		return
 	}
 	p.stream = nil
-	if p.set == nil {
+	if len(p.sets) == 0 {
 		delete(s.proxies, st.proxy)
 	}
 }

@@ -30,16 +30,16 @@ type line struct {
 	endpoints map[string]struct{} // sets that xds was given
 
 	// The three steps. Tests replace them.
-	derive    func(*snapshot.Views, snapshot.Update) snapshot.Delta
-	translate func(snapshot.View) (*envoy.Set, error)
-	resource  func(*snapshot.EndpointSet) *envoy.Resource
+	derive   func(*snapshot.Views, snapshot.Update) snapshot.Delta
+	shapes   []shape
+	resource func(*snapshot.EndpointSet) *envoy.Resource
 }
 
 func newLine(publisher *snapshot.Publisher, server *xds.Server, log logrus.FieldLogger, registerer prometheus.Registerer) *line {
 	return &line{
 		publisher: publisher, server: server, passed: make(chan struct{}), log: log, remarks: newRemarks(registerer),
 		proxies: map[snapshot.ProxyID]struct{}{}, endpoints: map[string]struct{}{},
-		derive: (*snapshot.Views).Update, translate: resources, resource: gateway.EndpointResource,
+		derive: (*snapshot.Views).Update, shapes: shapes, resource: gateway.EndpointResource,
 	}
 }
 
@@ -110,9 +110,9 @@ func (l *line) pass(delta snapshot.Delta) {
 		}
 		l.proxies[id] = struct{}{}
 		l.try("proxy "+string(id), "view", func() error {
-			set, err := l.translate(view)
+			sets, err := translate(view, l.shapes)
 			if err == nil {
-				l.server.SetProxy(set)
+				l.server.SetProxy(sets...)
 			}
 			return err
 		})

@@ -6,10 +6,12 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
+	bootstrap "github.com/isthmus-mesh/isthmus/envoy-bootstrap"
 	"github.com/isthmus-mesh/isthmus/snapshot"
 	"github.com/isthmus-mesh/isthmus/xds"
 	"github.com/isthmus-mesh/isthmus/xds/envoy"
@@ -19,7 +21,7 @@ import (
 func onLine(t *testing.T, change func(*line)) (*line, func()) {
 	publisher := snapshot.NewPublisher(snapshot.NewWorld())
 	l := newLine(publisher, xds.New(xds.Config{Log: quiet()}), quiet(), prometheus.NewRegistry())
-	l.translate = func(view snapshot.View) (*envoy.Set, error) { return &envoy.Set{Proxy: string(view.ProxyID())}, nil }
+	l.shapes = []shape{{1, func(view snapshot.View) (*envoy.Set, error) { return &envoy.Set{Proxy: string(view.ProxyID())}, nil }}}
 	change(l)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
@@ -60,7 +62,7 @@ func TestLineLeavesOutTheOne(t *testing.T) {
 		broken := true
 		l, next := onLine(t, func(l *line) {
 			l.derive = func(*snapshot.Views, snapshot.Update) snapshot.Delta { return delta("a b c", "x y") }
-			l.translate = func(view snapshot.View) (*envoy.Set, error) {
+			l.shapes[0].resources = func(view snapshot.View) (*envoy.Set, error) {
 				switch id := string(view.ProxyID()); {
 				case broken && id == "b":
 					panic("no such index")
@@ -96,6 +98,35 @@ func TestLineLeavesOutTheOne(t *testing.T) {
 			t.Errorf("served: %q, problems %q: want a b c and none", got, l.Problems())
 		}
 	})
+}
+
+// A second shape is made beside the first, by the same view; each set says which it is.
+func TestTwoShapes(t *testing.T) {
+	made := func(name string) func(snapshot.View) (*envoy.Set, error) {
+		return func(view snapshot.View) (*envoy.Set, error) {
+			return &envoy.Set{Proxy: string(view.ProxyID()), Listeners: []*envoy.Listener{{Name: name}}}, nil
+		}
+	}
+	sets, err := translate(&snapshot.Sidecar{ID: "web"}, []shape{{1, made("in")}, {2, made("in-of-two")}})
+	if err != nil || len(sets) != 2 || sets[0].Schema != 1 || sets[1].Schema != 2 || sets[1].Listeners[0].Name != "in-of-two" {
+		t.Errorf("sets %+v, %v", sets, err)
+	}
+	for _, c := range []struct {
+		noted, want string
+		served      int
+	}{{"1", "", 1}, {"", "", 1}, {"2", "asks for config_schema 2, and this server knows 1 at most", 1}, {"1", "not served any more: it is served 2", 2}} {
+		status := xds.ProxyStatus{Connected: time.Now(), View: true, DrainSeconds: 8, Envoy: "1.40.0", ConfigSchema: c.noted, ServedSchema: c.served}
+		if got := strings.Join(apiProxy(status).Warnings, "\n"); (got == "") != (c.want == "") || !strings.Contains(got, c.want) {
+			t.Errorf("schema %q, served %d: warnings %q, want %q", c.noted, c.served, got, c.want)
+		}
+	}
+}
+
+// TestNewestShapeIsBootstrapped: what new bootstraps note is served, and nothing newer is made.
+func TestNewestShapeIsBootstrapped(t *testing.T) {
+	if newest := shapes[len(shapes)-1].schema; newest != bootstrap.ConfigSchema {
+		t.Errorf("newest shape %d, bootstraps note %d", newest, bootstrap.ConfigSchema)
+	}
 }
 
 // Views that panic are replaced by new ones of the same World; what is gone meanwhile goes.

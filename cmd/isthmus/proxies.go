@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -83,6 +84,13 @@ func connectedWarnings(status xds.ProxyStatus) []string {
 	case closesLate(status.Envoy):
 		warnings = append(warnings, fmt.Sprintf("Envoy %s ends the open connections of a revoked source after %v s; 1.39 and newer do at once where they carry bytes",
 			status.Envoy, status.DrainSeconds))
+	}
+	switch schema, err := strconv.Atoi(status.ConfigSchema); {
+	case err != nil || !status.View || schema == status.ServedSchema:
+	case schema > status.ServedSchema:
+		warnings = append(warnings, fmt.Sprintf("its bootstrap asks for config_schema %d, and this server knows %d at most, which it is served: upgrade the server", schema, status.ServedSchema))
+	default:
+		warnings = append(warnings, fmt.Sprintf("its bootstrap asks for config_schema %d, which is not served any more: it is served %d; write its bootstrap anew", schema, status.ServedSchema))
 	}
 	if !status.View {
 		warnings = append(warnings, "is connected and not registered: it is told nothing")

@@ -55,7 +55,9 @@ type Listener struct {
 
 // A Set is all that one proxy is told, but for endpoints and leaves.
 type Set struct {
-	Proxy      string
+	Proxy string
+	// Schema is the shape of its listeners, as bootstraps note it: an Envoy keeps the shape that it was started with.
+	Schema     int
 	Listeners  []*Listener // sorted by name
 	Clusters   []*Resource // sorted by name
 	Secrets    []*Resource // bundles and authz, sorted by name; never a private key

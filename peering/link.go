@@ -13,9 +13,10 @@ type link struct {
 	kick chan struct{}
 
 	mu      sync.Mutex
-	session *session // the stream that counts; nil: none
-	last    beats    // of the session before
-	failure string   // why there is no stream, or why the last attempt failed; empty: nothing was tried
+	session *session  // the stream that counts; nil: none
+	last    beats     // of the session before
+	seen    time.Time // last round trip of any session before, those of former processes included; zero: none is known
+	failure string    // why there is no stream, or why the last attempt failed; empty: nothing was tried
 	failed  time.Time
 	rest    time.Duration // pause until the next attempt
 	notes   notes
@@ -74,6 +75,7 @@ func (l *link) end(session *session, err error) {
 	}
 	l.session, l.last, l.failure = nil, session.pulse.read(), printable(err.Error(), longestReason)
 	l.failed = session.Now()
+	l.seen = later(l.seen, l.last.verified)
 }
 
 // missed notes an attempt that brought no session, or that one ended, and when the next will be.
@@ -101,17 +103,21 @@ func (l *link) pulse() beats {
 	return last
 }
 
-// away returns since when there is no round trip, at the latest since start; zero while there is a session.
-func (l *link) away(start time.Time) time.Time {
+// lastSeen returns when the last round trip was, and whether there is a session.
+func (l *link) lastSeen() (at time.Time, connected bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.session != nil {
-		return time.Time{}
+	if l.session == nil {
+		return l.seen, false
 	}
-	if l.last.verified.After(start) {
-		return l.last.verified
+	return later(l.seen, l.session.pulse.read().verified), true
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
 	}
-	return start
+	return b
 }
 
 // wake ends the dialer's pause.

@@ -161,6 +161,7 @@ func (s *Service) Run(ctx context.Context) error {
 	<-ctx.Done()
 	s.server.Stop()
 	s.tasks.Wait()
+	s.noteSeen(context.WithoutCancel(ctx))
 	return context.Cause(ctx)
 }
 
@@ -229,6 +230,9 @@ func (s *Service) link(peer *snapshot.Peer) *link {
 	l := s.links[peer.ID]
 	if l == nil {
 		l = newLink(peer.ID, peer.Name)
+		if l.seen = s.vault.lastSeen(peer.ID); l.seen.After(s.started) {
+			l.seen = s.started // the clock was put back
+		}
 		s.links[peer.ID] = l
 	}
 	return l

@@ -23,6 +23,7 @@ func (s *Service) supervise(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-stale.C:
+			s.noteSeen(ctx)
 			s.expire(ctx)
 		case <-worlds.Ready():
 			if update := worlds.Take(); update.All || concernsPeers(update.Changed) {
@@ -90,30 +91,6 @@ func (v *supervisor) ensure(ctx context.Context, peer *snapshot.Peer) {
 			dialing, stop := context.WithCancel(ctx)
 			v.dialing[peer.ID] = stop
 			v.tasks.Go(func() { v.keepDialing(dialing, l) })
-		}
-	}
-}
-
-// expire removes what peers exported to us that have been away for longer than their policy allows. It comes again with
-// the peer.
-func (s *Service) expire(ctx context.Context) {
-	world := s.Store.World()
-	for _, peer := range world.Peers() {
-		limit := policy(world, peer.Name).MaxStale
-		if limit <= 0 || !peer.Usable() {
-			continue
-		}
-		away := s.link(peer).away(s.started)
-		if away.IsZero() || s.Now().Sub(away) < limit {
-			continue
-		}
-		events := importsGone(world, peer.Name)
-		if len(events) == 0 {
-			continue
-		}
-		s.Log.WithField(logkey.Peer, peer.Name).WithField(logkey.Resources, len(events)).Warn("imports expired")
-		if err := s.commit(ctx, events...); err != nil {
-			s.Log.WithError(err).WithField(logkey.Peer, peer.Name).Warn("imports not expired")
 		}
 	}
 }

@@ -212,6 +212,63 @@ func TestImportsExpireWhenThePolicySaysSo(t *testing.T) {
 	})
 }
 
+// Imports age while our server restarts, and whatever ended it before: what counts is the last round trip.
+func TestImportsExpireOverRestarts(t *testing.T) {
+	for _, crash := range []bool{false, true} {
+		inBubble(t, func(t *testing.T, w *wires, east, west *cluster) {
+			west.commit(entry(&config.PeerPolicy{Name: "east", MaxStale: 10 * time.Minute}))
+			pass(30*time.Minute + 7*time.Second)
+			commits := len(west.store.since(0))
+			pass(20 * time.Minute)
+			require.InDelta(t, 20, len(west.store.since(commits)), 1, "it is stored once a minute")
+			east.stop()
+			start := func() {
+				west.startOn(w.listen("127.0.0.1:2"), func(c *Config) { c.Dial, c.Timing = w.dial, Timing{} })
+			}
+			for minute := range 9 {
+				if crash && minute == 0 {
+					west.store.setRefuse(func([]snapshot.Event) error { return errors.New("it is dead") })
+				}
+				west.stop()
+				west.store.setRefuse(nil)
+				start()
+				pass(50 * time.Second)
+			}
+			require.Len(t, west.store.World().Imports("east"), 1, "7.5 minutes")
+			pass(2 * time.Minute)
+			west.stop()
+			start()
+			pass(55 * time.Second)
+			require.Empty(t, west.store.World().Imports("east"), "10 minutes and less than half a one")
+		})
+	}
+}
+
+// A stream without a round trip does not make a peer's absence longer than it was.
+func TestFruitlessStreamIsNoAbsence(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *wires, east, west *cluster) {
+		east.commit(entry(&config.PeerPolicy{Name: "south", MaxStale: 10 * time.Minute}))
+		is := newIdentity(t, "south")
+		client, decoded := rawClient(t, east, east.token("south"))
+		secret := exchange(t, client, decoded)
+		pass(20 * time.Minute)
+		p := openRaw(t, client, decoded.PeerID, secret)
+		p.subscribe()
+		p.offer(wire.TypeTrustBundle, wire.TrustBundleID, bundle(is))
+		p.offer(wire.TypeService, "db", serviceSet(plainInstance("db")))
+		p.resource(wire.TypeTrustBundle, wire.TrustBundleID)
+		pass(time.Second)
+		require.Len(t, east.store.World().Imports("south"), 1)
+		openRaw(t, client, decoded.PeerID, secret)
+		pass(70 * time.Second)
+		require.Contains(t, east.Status("south").Reason, "the peer does not answer")
+		pass(5 * time.Minute)
+		require.Len(t, east.store.World().Imports("south"), 1)
+		pass(5 * time.Minute)
+		require.Empty(t, east.store.World().Imports("south"))
+	})
+}
+
 // A peer that is away is dialled often at first and then every few seconds, and is back soon after it is.
 func TestDialerKeepsTrying(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *wires, east, west *cluster) {

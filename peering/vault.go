@@ -21,6 +21,7 @@ const (
 	kindDialer   = "dialer"   // (owner, dialer, peering ID): dialerSecret
 	kindSent     = "sent"     // (owner, sent, peering ID): []string, the forms that a peer without inventory was sent
 	kindEnded    = "ended"    // (owner, ended, peering ID): endedPeering
+	kindSeen     = "seen"     // (owner, seen, peering ID): time.Time of the last round trip, coarsely
 )
 
 // hash is the SHA-256 of a secret. Secrets are random UUIDs, so that a hash needs no salt.
@@ -109,13 +110,14 @@ type vault struct {
 	dialers   map[string]dialerSecret
 	sent      map[string][]string
 	ended     map[string]endedPeering
+	seen      map[string]time.Time
 }
 
 func newVault() *vault {
 	return &vault{
 		tokens: map[string]tokenRecord{}, acceptors: map[string]acceptorSecrets{},
 		dialers: map[string]dialerSecret{}, sent: map[string][]string{},
-		ended: map[string]endedPeering{},
+		ended: map[string]endedPeering{}, seen: map[string]time.Time{},
 	}
 }
 
@@ -155,6 +157,8 @@ func (v *vault) apply(events ...snapshot.Event) error {
 			err = follow(v.sent, parts[2], text)
 		case kindEnded:
 			err = follow(v.ended, parts[2], text)
+		case kindSeen:
+			err = follow(v.seen, parts[2], text)
 		}
 		if err != nil {
 			return fmt.Errorf("private record %s: %w", event.Key, err)
@@ -230,6 +234,13 @@ func (v *vault) sentBefore(peerID string) []string {
 	return v.sent[peerID]
 }
 
+// lastSeen returns when the last round trip was that is stored; zero: none is.
+func (v *vault) lastSeen(peerID string) time.Time {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return v.seen[peerID]
+}
+
 // wasEnded tells whether a secret opened, or could have opened, the streams of a peering that we deleted.
 func (v *vault) wasEnded(peerID, secret string) bool {
 	v.mu.RLock()
@@ -258,7 +269,9 @@ func (v *vault) bury(peerID string, now time.Time) []snapshot.Event {
 
 // forget returns the events that remove every record of a peering.
 func (v *vault) forget(peerID string) []snapshot.Event {
-	events := []snapshot.Event{record(kindAcceptor, peerID, nil), record(kindDialer, peerID, nil), record(kindSent, peerID, nil)}
+	events := []snapshot.Event{
+		record(kindAcceptor, peerID, nil), record(kindDialer, peerID, nil), record(kindSent, peerID, nil), record(kindSeen, peerID, nil),
+	}
 	for _, r := range v.tokensOf(peerID) {
 		events = append(events, record(kindToken, r.ID, nil))
 	}

@@ -38,6 +38,7 @@ func TestAuditTrail(t *testing.T) {
 	}
 	write(peer, private, node)
 	write(peer, private) // nothing new
+	write(snapshot.Event{Key: snapshot.NewKey(snapshot.TablePrivate, "peering", "seen", "1"), Object: []byte("a time")})
 	write(defaults("db", "tcp"))
 	write(without(defaults("db", "")))
 	_, made, err := s.CreateToken(ctx, snapshot.Credential{Role: snapshot.RoleProxy, Proxy: "web-1"})

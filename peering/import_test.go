@@ -284,6 +284,37 @@ func TestQuotasKeepTheLastGoodState(t *testing.T) {
 	require.Contains(t, p.ended().Message(), "sent everything again")
 }
 
+// A quota that is lowered takes nothing away, and says that it is passed.
+func TestLoweredQuotaIsShown(t *testing.T) {
+	east, west := newCluster(t, "east"), foreign(t)
+	client, decoded := rawClient(t, east, east.token("west"))
+	secret := exchange(t, client, decoded)
+	offerAll := func(names ...string) (*rawPeer, string) {
+		p := openRaw(t, client, decoded.PeerID, secret)
+		p.subscribe()
+		p.resource(wire.TypeTrustBundle, wire.TrustBundleID)
+		p.accepted(p.offer(wire.TypeTrustBundle, wire.TrustBundleID, bundle(west)))
+		nonce := ""
+		for _, name := range names {
+			nonce = p.offer(wire.TypeService, name, serviceSet(plainInstance(name)))
+		}
+		return p, nonce
+	}
+	p, last := offerAll("a", "b")
+	p.accepted(last)
+	require.Empty(t, east.Status("west").Reason)
+	east.commit(entry(&config.PeerPolicy{Name: "west", Quotas: config.Quotas{Services: 1}}))
+	require.Contains(t, p.ended().Message(), "sent everything again")
+	const said = "2 services imported, quota 1: nothing new is taken"
+	p, last = offerAll("a", "b")
+	p.accepted(last)
+	east.awaitStatus("west", "active", func(s snapshot.PeerStatus) bool { return s.State == snapshot.Active && s.Reason == said })
+	require.Len(t, east.store.World().Imports("west"), 2, "the last good state is kept")
+	p.refused(p.offer(wire.TypeService, "c", serviceSet(plainInstance("c"))), 8, "2 services are imported already: want at most 1")
+	p.accepted(p.offer(wire.TypeService, "b", serviceSet()))
+	require.NotContains(t, east.Status("west").Reason, "nothing new is taken")
+}
+
 func TestAcceptNamesWhatMayBeImported(t *testing.T) {
 	east, west := newCluster(t, "east"), foreign(t)
 	east.commit(entry(&config.PeerPolicy{Name: config.Wildcard, Accept: []string{"db"}}))

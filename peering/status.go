@@ -146,9 +146,14 @@ func joined(reason string, remarks []string) string {
 // remarks says what is not taken from a peer that is connected, or not as it was sent.
 func (s *Service) remarks(peer *snapshot.Peer, l *link, session *session) []string {
 	world := s.Store.World()
-	lines := l.refusals()
+	var lines []string
+	imports := world.Imports(peer.Name)
+	if quota := quotas(policy(world, peer.Name)).Services; len(imports) > quota {
+		lines = append(lines, fmt.Sprintf("%d services imported, quota %d: nothing new is taken", len(imports), quota))
+	}
+	lines = append(lines, l.refusals()...)
 	odd := map[string]string{}
-	for _, imported := range world.Imports(peer.Name) {
+	for _, imported := range imports {
 		// Without gateways nothing is wrong: some services are only shown.
 		if imported.NotRoutable != "" && len(imported.Gateways) > 0 {
 			odd[imported.Service] = imported.NotRoutable

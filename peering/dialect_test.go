@@ -72,7 +72,7 @@ func TestDialerOfTheOlderDialect(t *testing.T) {
 	p.offer113(wire.TypeService, "unknown", nil)
 
 	seen := map[string]int{}
-	east.awaitStatus("west", "exports", func(s snapshot.PeerStatus) bool { return len(s.Exported) == 1 && len(s.NotExported) == 1 })
+	east.awaitStatus("west", "exports", func(s snapshot.PeerStatus) bool { return len(s.Exported) == 2 && len(s.NotExported) == 1 })
 	again := dial113(t, east, "west")
 	for len(seen) < 4 {
 		r := again.next("a service", func(m *wire.ReplicationMessage) bool { return m.GetResponse() != nil }).GetResponse()

@@ -177,7 +177,7 @@ func TestReasonsOfWhatIsNotExported(t *testing.T) {
 	require.Equal(t, map[string]string{
 		"db": "no mesh gateway", "plain": "no sidecar: only shown to the peer, not reachable", "web": "protocol http: only tcp is exported", "none": "no instance",
 	}, east.Status("west").NotExported)
-	require.Empty(t, east.Status("west").Exported, "the peer can use none")
+	require.Equal(t, []string{"db", "none", "plain"}, east.Status("west").Exported, "what the peer is told of, as Consul counts it")
 	for _, reason := range east.Status("est").NotExported {
 		require.Equal(t, "no such peer", reason)
 	}

@@ -44,8 +44,8 @@ func (s *Service) Status(name string) snapshot.PeerStatus {
 		for _, service := range st.Exported {
 			st.NotExported[service] = "the peer ended the peering"
 		}
+		st.Exported = nil
 	}
-	st.Exported = slices.DeleteFunc(st.Exported, func(service string) bool { return st.NotExported[service] != "" })
 	st.LastHeartbeat, st.LastReceive, st.LastSend, st.RoundTrip = last.lastHeartbeat, last.lastReceive, last.lastSend, last.roundTrip
 	st.LastRoundTrip = last.verified
 	st.Stale = len(st.Imported) > 0 && (session == nil || !session.importer.complete.Load())

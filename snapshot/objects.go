@@ -169,7 +169,7 @@ type PeerStatus struct {
 	LastHeartbeat, LastReceive, LastSend time.Time
 	LastRoundTrip                        time.Time // when the peer last proved that it reads what we send; State follows it
 	RoundTrip                            time.Duration
-	Imported, Exported                   []string          // names; Exported: those that the peer can use
+	Imported, Exported                   []string          // names; Exported: those that the peer is told of, as Consul counts them
 	NotExported                          map[string]string // name to reason
 	Stale                                bool              // imports are kept from an earlier session
 }

@@ -211,6 +211,9 @@ func (a *acceptor) authorize(ctx context.Context, open *wire.Open) (peer *snapsh
 	}
 	a.rows.Lock()
 	defer a.rows.Unlock()
+	// Dialers act on the answer, so that it tells an unknown peering from a wrong secret; the time it takes does not.
+	secrets := a.vault.acceptor(open.PeerID)
+	active, pending := secrets.Active.is(open.StreamSecretID), secrets.Pending.is(open.StreamSecretID)
 	peer = peerByID(a.Store.World(), open.PeerID)
 	switch {
 	case peer == nil:
@@ -220,11 +223,9 @@ func (a *acceptor) authorize(ctx context.Context, open *wire.Open) (peer *snapsh
 	case peer.State == snapshot.Terminated:
 		return nil, false, status.Errorf(codes.Aborted, "peering is marked as deleted: %s", peer.ID)
 	}
-	secrets := a.vault.acceptor(peer.ID)
 	if len(secrets.Active) == 0 && len(secrets.Pending) == 0 {
 		return nil, false, status.Error(codes.Internal, "unable to authorize connection, peering must be re-established")
 	}
-	active, pending := secrets.Active.is(open.StreamSecretID), secrets.Pending.is(open.StreamSecretID)
 	if !active && !pending {
 		return nil, false, status.Error(codes.PermissionDenied, "invalid peering stream secret")
 	}

@@ -105,6 +105,32 @@ func TestSpentTokensAreForgottenInTheEnd(t *testing.T) {
 	require.Equal(t, 1, good)
 }
 
+// An answer about a peering that is not there costs a hash too.
+func TestHashesAreComparedWhole(t *testing.T) {
+	good := hashOf("secret")
+	for _, tc := range []struct {
+		stored hash
+		secret string
+		is     bool
+	}{{good, "secret", true}, {good, "Secret", false}, {good, "", false}, {nil, "secret", false}, {nil, "", false}, {good[:31], "secret", false}, {append(good[:32:32], 0), "secret", false}} {
+		require.Equal(t, tc.is, tc.stored.is(tc.secret), "%x of %q", tc.stored, tc.secret)
+	}
+	fastest := map[*hash]time.Duration{}
+	known, unknown := good, hash(nil)
+	for range 20 { // the least of many is what the work itself takes
+		for _, stored := range []*hash{&known, &unknown} {
+			began := time.Now()
+			for range 1000 {
+				stored.is("secret")
+			}
+			if took := time.Since(began); fastest[stored] == 0 || took < fastest[stored] {
+				fastest[stored] = took
+			}
+		}
+	}
+	require.Less(t, fastest[&known], 4*fastest[&unknown], "a comparison with nothing is much faster")
+}
+
 // Tokens of the other dialect's servers, and of those that other tools wrote.
 func TestTokensOfOthersAreRead(t *testing.T) {
 	encode := func(text string) redact.String {

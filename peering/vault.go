@@ -32,9 +32,12 @@ func hashOf(secret string) hash {
 	return sum[:]
 }
 
-// is compares in constant time. An empty hash is no secret's.
+// is compares with the same work for every hash and secret. An empty hash is no secret's.
 func (h hash) is(secret string) bool {
-	return len(h) == sha256.Size && subtle.ConstantTimeCompare(h, hashOf(secret)) == 1
+	given := hashOf(secret)
+	known := hash(make([]byte, len(given)))
+	copy(known, h)
+	return subtle.ConstantTimeCompare(known, given)&subtle.ConstantTimeEq(int32(len(h)), int32(len(given))) == 1
 }
 
 // tokenRecord is what is kept of a token that we made.

@@ -86,6 +86,32 @@ func TestDeletingNobodyIsNoError(t *testing.T) {
 	require.Empty(t, east.store.secrets())
 }
 
+// A stream's secret is replaced by a new token under the same name. Nothing is disturbed, and the former secret is void once
+// the dialer has come with the new one; until then status says that it is good.
+func TestNewTokenReplacesTheSecret(t *testing.T) {
+	east, west := newCluster(t, "east"), newCluster(t, "west")
+	west.peerWith(east)
+	id := west.store.World().Peer("east").ID
+	former, _ := west.vault.dialer(id)
+	given := east.token("west")
+	require.NoError(t, west.Establish(t.Context(), config.EstablishRequest{Peer: "east", Token: given}))
+	for c, peer := range map[*cluster]string{east: "west", west: "east"} {
+		require.Equal(t, snapshot.Active, c.Status(peer).State)
+	}
+	require.Contains(t, east.Status("west").Reason, "a new secret waits for the peer's next stream: until then the former is good")
+	fresh, _ := west.vault.dialer(id)
+	require.NotEqual(t, former, fresh)
+	require.NotContains(t, west.store.secrets(), former.Secret)
+
+	west.stop()
+	west.start()
+	west.awaitState("east", snapshot.Active)
+	east.awaitStatus("west", "active", func(s snapshot.PeerStatus) bool { return s.State == snapshot.Active && s.Reason == "" })
+	client, decoded := rawClient(t, east, given)
+	require.Equal(t, codes.PermissionDenied, openRaw(t, client, decoded.PeerID, former.Secret).ended().Code())
+	require.Equal(t, snapshot.Active, east.Status("west").State, "who comes with the former secret disturbs nobody")
+}
+
 // A server that ends while a peering is being deleted finishes that when it starts again.
 func TestDeletionSurvivesARestart(t *testing.T) {
 	east := newCluster(t, "east")

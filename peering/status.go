@@ -151,6 +151,9 @@ func (s *Service) remarks(peer *snapshot.Peer, l *link, session *session) []stri
 	if quota := quotas(policy(world, peer.Name)).Services; len(imports) > quota {
 		lines = append(lines, fmt.Sprintf("%d services imported, quota %d: nothing new is taken", len(imports), quota))
 	}
+	if secrets := s.vault.acceptor(peer.ID); len(secrets.Pending) > 0 && len(secrets.Active) > 0 {
+		lines = append(lines, "a new secret waits for the peer's next stream: until then the former is good")
+	}
 	lines = append(lines, l.refusals()...)
 	odd := map[string]string{}
 	for _, imported := range imports {

@@ -155,7 +155,7 @@ func (s *server) peers(w *snapshot.World) []PeerStatus {
 		now := s.peerStatus(p)
 		peer := PeerStatus{
 			Name: p.Name, Role: p.Role, State: now.State, Reason: now.Reason, Problem: p.Problem, TrustDomain: p.TrustDomain,
-			Datacenter: p.RemoteDatacenter, Dialect: p.Dialect, Imported: len(now.Imported), Exported: len(now.Exported), Stale: now.Stale,
+			Datacenter: p.RemoteDatacenter, Dialect: p.Dialect, Imported: len(now.Imported), Exported: usable(now), Stale: now.Stale,
 			LastHeartbeat: timeOrNil(now.LastHeartbeat), LastRoundTrip: timeOrNil(now.LastRoundTrip),
 			RoundTripMS: float64(now.RoundTrip) / float64(time.Millisecond),
 			Plaintext:   p.Role == snapshot.Dialer && len(p.CAPEMs) == 0,
@@ -166,6 +166,16 @@ func (s *server) peers(w *snapshot.World) []PeerStatus {
 		list = append(list, peer)
 	}
 	return list
+}
+
+// usable counts the exports that the peer can use, of those that it was told of.
+func usable(now snapshot.PeerStatus) (n int) {
+	for _, service := range now.Exported {
+		if now.NotExported[service] == "" {
+			n++
+		}
+	}
+	return n
 }
 
 func allowAll(w *snapshot.World) []string {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -261,14 +262,14 @@ func newExportedServicesCommand(c *connection) *cobra.Command {
 		if err := client.look(cmd.Context(), "/v1/peering/"+segment(peer), url.Values{}, &p); err != nil {
 			return peerError(peer, err)
 		}
-		services := append([]string{}, p.StreamStatus.ExportedServices...)
+		more := client.peerStatus(cmd.Context(), peer)
+		services := slices.DeleteFunc(append([]string{}, p.StreamStatus.ExportedServices...), func(name string) bool { return more.NotExported[name] != "" })
 		return out.value(cmd, services, func(w io.Writer) {
 			if len(services) > 0 {
 				fmt.Fprintln(w, strings.Join(services, "\n"))
 			} else {
 				fmt.Fprintf(w, "No services are exported to %s.\n", peer)
 			}
-			more := client.peerStatus(cmd.Context(), peer)
 			for _, service := range sortedKeys(more.NotExported) {
 				fmt.Fprintf(cmd.ErrOrStderr(), "not exported: %s: %s\n", service, more.NotExported[service])
 			}

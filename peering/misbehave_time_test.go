@@ -190,7 +190,7 @@ var stalls = []stall{
 			pass(time.Second)
 		}
 		s.keptDB(t)
-		return failing("the peer does not answer")
+		return failing("the peer does not") // answer, or read: what waits may have filled the windows already
 	}},
 	{name: "sends resources and never reads", do: func(t *testing.T, s *stalled) (snapshot.PeerState, []string) {
 		s.open(t)

@@ -1,13 +1,17 @@
 // Command testcount turns `go test -json` on its standard input into what a person wants to read: a line for each package
 // and slow test, everything a failed test printed, each promise with its time, and at the end the counts. It exits with
-// 1 when a test failed or was skipped, or none ran: nothing is skipped here.
+// 1 when a test failed or was skipped, or none ran: nothing is skipped here. A package whose process the race detector's own
+// runtime brought down is run once more, since that says nothing of the package.
 package main
 
 import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
+	"os/exec"
+	"regexp"
 	"strings"
 )
 
@@ -23,13 +27,28 @@ type counter struct {
 	output                  map[key][]string
 	passed, failed, skipped int
 	brokenPackages          int
+	crashed                 []string // packages to run once more
 }
 
 const slow = 5 // seconds from which a test gets a line of its own
 
 func main() {
 	c := &counter{output: map[key][]string{}}
-	lines := bufio.NewScanner(os.Stdin)
+	err := c.read(os.Stdin)
+	if len(c.crashed) > 0 && err == nil {
+		err = c.again()
+	}
+	fmt.Printf("%d passed, %d failed, %d skipped\n", c.passed, c.failed, c.skipped)
+	if err != nil {
+		fmt.Println(err)
+	}
+	if err != nil || c.failed+c.skipped+c.brokenPackages+len(c.crashed) > 0 || c.passed == 0 {
+		os.Exit(1)
+	}
+}
+
+func (c *counter) read(from io.Reader) error {
+	lines := bufio.NewScanner(from)
 	lines.Buffer(nil, 16<<20)
 	for lines.Scan() {
 		var e event
@@ -39,10 +58,26 @@ func main() {
 		}
 		c.see(e)
 	}
-	fmt.Printf("%d passed, %d failed, %d skipped\n", c.passed, c.failed, c.skipped)
-	if err := lines.Err(); err != nil || c.failed+c.skipped+c.brokenPackages > 0 || c.passed == 0 {
-		os.Exit(1)
+	return lines.Err()
+}
+
+// again runs the packages that crashed once more. One that crashes again stays in the list.
+func (c *counter) again() error {
+	packages := c.crashed
+	c.crashed = nil
+	fmt.Printf("the race detector crashed, not the tests: once more %s\n", strings.Join(packages, " "))
+	command := exec.Command("go", append([]string{"test", "-race", "-timeout", "20m", "-json"}, packages...)...)
+	command.Stderr = os.Stderr
+	output, err := command.StdoutPipe()
+	if err == nil {
+		err = command.Start()
 	}
+	if err != nil {
+		return fmt.Errorf("go test: %w", err)
+	}
+	err = c.read(output)
+	_ = command.Wait() // what it found was read
+	return err
 }
 
 func (c *counter) see(e event) {
@@ -83,10 +118,34 @@ func (c *counter) ended(e event, at key) {
 
 func (c *counter) packageEnded(e event, at key) {
 	if e.Action == "fail" {
-		c.brokenPackages++
-		fmt.Print(strings.Join(c.output[at], ""))
+		printed := c.printed(e.Package)
+		fmt.Print(printed)
+		if raceCrash(printed) {
+			c.crashed = append(c.crashed, e.Package)
+		} else {
+			c.brokenPackages++
+		}
 	}
 	if e.Action != "skip" { // a package without tests
 		fmt.Printf("%-4s %s %.1fs\n", e.Action, e.Package, e.Elapsed)
 	}
+}
+
+// raceCrash tells whether a process died inside the race detector's runtime, which is C++: Go code that dereferences nil
+// panics, and its trace ends in Go.
+func raceCrash(printed string) bool {
+	return strings.Contains(printed, "SIGSEGV") && !strings.Contains(printed, "panic: ") && insideRace.MatchString(printed)
+}
+
+var insideRace = regexp.MustCompile(`__tsan|__sanitizer|StackDepot|runtime\.race(call|gostart|acquire|release)`)
+
+// printed returns what a package printed outside its tests and in those that did not end.
+func (c *counter) printed(pkg string) string {
+	var text strings.Builder
+	for at, lines := range c.output {
+		if at.pkg == pkg {
+			text.WriteString(strings.Join(lines, ""))
+		}
+	}
+	return text.String()
 }

@@ -204,13 +204,21 @@ func (p peeringAnswer) print(w io.Writer, more peerStatus) {
 		{"Last Round Trip", orDash(more.RoundTrip)}, {"Last Heartbeat", past(p.StreamStatus.LastHeartbeat)},
 	})
 	for _, service := range sortedKeys(more.NotExported) {
-		fmt.Fprintf(w, "Not exported: %s: %s\n", service, more.NotExported[service])
+		fmt.Fprintf(w, "%s: %s: %s\n", p.leftOut(service), service, more.NotExported[service])
 	}
 	for _, service := range sortedKeys(more.NotRoutable) {
 		fmt.Fprintf(w, "Not routable: %s: %s\n", service, more.NotRoutable[service])
 	}
 	fmt.Fprintln(w)
 	pairs(w, [][2]string{{"Create Index", strconv.FormatUint(p.CreateIndex, 10)}, {"Modify Index", strconv.FormatUint(p.ModifyIndex, 10)}})
+}
+
+// leftOut says what a peer cannot do with a service: it is told of some that it cannot dial.
+func (p peeringAnswer) leftOut(service string) string {
+	if slices.Contains(p.StreamStatus.ExportedServices, service) {
+		return "Not reachable"
+	}
+	return "Not exported"
 }
 
 // past prints when something last was, and "never".
@@ -263,7 +271,7 @@ func newExportedServicesCommand(c *connection) *cobra.Command {
 			return peerError(peer, err)
 		}
 		more := client.peerStatus(cmd.Context(), peer)
-		services := slices.DeleteFunc(append([]string{}, p.StreamStatus.ExportedServices...), func(name string) bool { return more.NotExported[name] != "" })
+		services := append([]string{}, p.StreamStatus.ExportedServices...)
 		return out.value(cmd, services, func(w io.Writer) {
 			if len(services) > 0 {
 				fmt.Fprintln(w, strings.Join(services, "\n"))
@@ -271,7 +279,7 @@ func newExportedServicesCommand(c *connection) *cobra.Command {
 				fmt.Fprintf(w, "No services are exported to %s.\n", peer)
 			}
 			for _, service := range sortedKeys(more.NotExported) {
-				fmt.Fprintf(cmd.ErrOrStderr(), "not exported: %s: %s\n", service, more.NotExported[service])
+				fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s: %s\n", p.leftOut(service), service, more.NotExported[service])
 			}
 		})
 	}

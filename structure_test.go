@@ -26,6 +26,7 @@ var mayImport = map[string][]string{
 	"internal/redact":    {},
 	"internal/logkey":    {},
 	"internal/testcount": {},
+	"internal/connlimit": {},
 	"internal/session":   {}, // test support: what the scripts of command lines share
 	"config":             {"sni"},
 	"snapshot":           {"config", "sni"},

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"runtime/debug"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	grpcpeer "google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
+	"github.com/isthmus-mesh/isthmus/internal/connlimit"
 	"github.com/isthmus-mesh/isthmus/internal/logkey"
 	"github.com/isthmus-mesh/isthmus/peering/wire"
 	"github.com/isthmus-mesh/isthmus/snapshot"
@@ -30,6 +32,10 @@ const (
 	maxHeader     = 16 << 10
 	handshakeTime = 5 * time.Second
 	idleTime      = 30 * time.Second // without a stream
+	// Connections that carry no stream which was opened with a peering's secret: in all, and from one address. One that does
+	// takes nobody's place while the stream lasts.
+	maxStrangers           = 1024
+	maxStrangersPerAddress = 64
 )
 
 // acceptor serves the peering port.
@@ -84,6 +90,15 @@ func remoteAddress(ctx context.Context) string {
 	return "unknown"
 }
 
+// known notes that a stream was opened with a peering's secret, and returns what is to be called when it ends.
+func known(stream context.Context) (ended func()) {
+	var address net.Addr
+	if from, ok := grpcpeer.FromContext(stream); ok {
+		address = from.Addr
+	}
+	return connlimit.Of(address).Begin()
+}
+
 // ExchangeSecret trades the secret of a token for the secret that opens streams.
 func (a *acceptor) ExchangeSecret(ctx context.Context, r *wire.ExchangeSecretRequest) (*wire.ExchangeSecretResponse, error) {
 	from := remoteAddress(ctx)
@@ -115,7 +130,7 @@ func (a *acceptor) StreamResources(stream wire.PeerStreamService_StreamResources
 		r.drain(ctx, 4, 100*time.Millisecond)
 		return err
 	}
-	defer recognize(ctx)()
+	defer known(ctx)()
 	if err := session.link.begin(ctx, session); err != nil {
 		return status.FromContextError(err).Err()
 	}

@@ -25,8 +25,7 @@ type closable struct {
 // closableInfo is what closable adds to a call.
 type closableInfo struct {
 	credentials.AuthInfo
-	conn  net.Conn
-	guest *guest // nil where the port has no door
+	conn net.Conn
 }
 
 func (c closable) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
@@ -34,8 +33,7 @@ func (c closable) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo,
 	if err != nil {
 		return nil, nil, err
 	}
-	guest, _ := raw.(*guest)
-	return conn, closableInfo{info, conn, guest}, nil
+	return conn, closableInfo{info, conn}, nil
 }
 
 func (c closable) Clone() credentials.TransportCredentials {

@@ -1,10 +1,9 @@
 package peering
 
 import (
-	"slices"
-
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/isthmus-mesh/isthmus/internal/connlimit"
 	"github.com/isthmus-mesh/isthmus/snapshot"
 )
 
@@ -53,9 +52,9 @@ func (m *metrics) Describe(out chan<- *prometheus.Desc) {
 
 // Collect reads the state of every peering, and of the port.
 func (m *metrics) Collect(out chan<- prometheus.Metric) {
-	strangers, refused := m.atTheDoors()
-	out <- prometheus.MustNewConstMetric(m.strangers, prometheus.GaugeValue, float64(strangers))
-	for reason, count := range refused {
+	stats := m.connections()
+	out <- prometheus.MustNewConstMetric(m.strangers, prometheus.GaugeValue, float64(stats.Strangers))
+	for reason, count := range stats.Refused {
 		out <- prometheus.MustNewConstMetric(m.turnedAway, prometheus.CounterValue, float64(count), reason)
 	}
 	for _, peer := range m.Store.World().Peers() {
@@ -63,21 +62,11 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	}
 }
 
-// atTheDoors sums over the listeners.
-func (m *metrics) atTheDoors() (strangers int, refused map[string]uint64) {
-	m.mu.Lock()
-	doors := slices.Clone(m.doors)
-	m.mu.Unlock()
-	refused = map[string]uint64{"full": 0, "address": 0}
-	for _, d := range doors {
-		d.mu.Lock()
-		strangers += len(d.strangers)
-		for reason, count := range d.refused {
-			refused[reason] += count
-		}
-		d.mu.Unlock()
-	}
-	return strangers, refused
+// connections tells what the port has let in.
+func (s *Service) connections() connlimit.Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return connlimit.Sum(s.listeners)
 }
 
 func (m *metrics) collect(out chan<- prometheus.Metric, peer *snapshot.Peer) {

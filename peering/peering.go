@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/isthmus-mesh/isthmus/config"
+	"github.com/isthmus-mesh/isthmus/internal/connlimit"
 	"github.com/isthmus-mesh/isthmus/internal/redact"
 	"github.com/isthmus-mesh/isthmus/snapshot"
 )
@@ -94,10 +95,10 @@ type Service struct {
 	// rows is held while a peer's row or its secrets are read, changed and committed.
 	rows sync.Mutex
 	// tasks counts the goroutines that Run waits for.
-	tasks sync.WaitGroup
-	mu    sync.Mutex
-	links map[string]*link // by our ID of the peering
-	doors []*door          // that Serve has opened
+	tasks     sync.WaitGroup
+	mu        sync.Mutex
+	links     map[string]*link      // by our ID of the peering
+	listeners []*connlimit.Listener // of Serve
 	// maxControl bounds what waits to be sent on a stream besides resources.
 	maxControl int
 	// onStatus, when set, is called after anything that Status shows may have changed. For tests.
@@ -167,11 +168,13 @@ func (s *Service) Run(ctx context.Context) error {
 
 // Serve accepts peers on l until Run's context ends, and then returns nil.
 func (s *Service) Serve(l net.Listener) error {
-	d := newDoor(l, handshakeTime+s.Timing.Open)
+	bounded := connlimit.New(l, connlimit.Limits{
+		Strangers: maxStrangers, PerAddress: maxStrangersPerAddress, Patience: handshakeTime + s.Timing.Open,
+	})
 	s.mu.Lock()
-	s.doors = append(s.doors, d)
+	s.listeners = append(s.listeners, bounded)
 	s.mu.Unlock()
-	if err := s.server.Serve(d); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+	if err := s.server.Serve(bounded); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		return fmt.Errorf("peering: serve %s: %w", l.Addr(), err)
 	}
 	return nil

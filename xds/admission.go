@@ -71,6 +71,7 @@ func (s *Server) DeltaAggregatedResources(conn discoveryv3.AggregatedDiscoverySe
 	if err != nil {
 		return err
 	}
+	defer shown(conn.Context())()
 	log := s.config.Log.WithField(logkey.Proxy, id)
 	st := newStream(s, conn, log)
 	defer st.stop()
@@ -113,7 +114,6 @@ func (s *Server) authenticate(ctx context.Context) (string, error) {
 		s.config.Log.WithError(err).Warn("proxy token refused")
 		return "", errToken
 	}
-	recognize(ctx)
 	return id, nil
 }
 

@@ -1,17 +1,22 @@
 package xds
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/isthmus-mesh/isthmus/internal/connlimit"
+)
 
 // metrics are labelled by type URL and by reason only: both are bounded by this package.
 type metrics struct {
 	streams     prometheus.Gauge
-	connections prometheus.Gauge
-	refused     *prometheus.CounterVec // connections, by reason
 	ended       *prometheus.CounterVec // by reason
 	revocations *prometheus.CounterVec // by step
 	leafErrors  prometheus.Counter
 	otherNames  prometheus.Counter // of types that are not served
 	of          [kinds]kindMetrics
+	connections *connections
 }
 
 // kindMetrics are those of one type: looked up once, since every response counts.
@@ -31,10 +36,9 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 	}
 	m := &metrics{
 		streams:     prometheus.NewGauge(prometheus.GaugeOpts{Name: prefix + "streams", Help: "Proxies connected."}),
-		connections: prometheus.NewGauge(prometheus.GaugeOpts{Name: prefix + "connections", Help: "Open connections, of proxies and of strangers."}),
-		refused:     counter("connections_refused_total", "Connections closed at once: full, or too many of one address without a token.", "reason"),
 		ended:       counter("streams_ended_total", "Streams that ended or were refused.", "reason"),
 		revocations: counter("revocations_total", "Revocations started, applied, and left_out: not acknowledged in time.", "kind"),
+		connections: &connections{},
 		leafErrors: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: prefix + "leaf_errors_total", Help: "Certificates of proxies that could not be had."}),
 	}
@@ -59,7 +63,42 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 		}
 	}
 	if registerer != nil {
-		registerer.MustRegister(append(all, m.streams, m.connections, m.leafErrors, latency)...)
+		registerer.MustRegister(append(all, m.streams, m.leafErrors, latency, m.connections)...)
 	}
 	return m
+}
+
+// connections tell what the listeners have let in.
+type connections struct {
+	mu        sync.Mutex
+	listeners []*connlimit.Listener
+}
+
+var (
+	openConnections    = prometheus.NewDesc("isthmus_xds_connections", "Open connections, of proxies and of strangers.", nil, nil)
+	refusedConnections = prometheus.NewDesc("isthmus_xds_connections_refused_total",
+		"Connections closed at once: full, or too many of one address without a token.", []string{"reason"}, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (c *connections) Describe(out chan<- *prometheus.Desc) {
+	out <- openConnections
+	out <- refusedConnections
+}
+
+// Collect implements prometheus.Collector.
+func (c *connections) Collect(out chan<- prometheus.Metric) {
+	c.mu.Lock()
+	stats := connlimit.Sum(c.listeners)
+	c.mu.Unlock()
+	out <- prometheus.MustNewConstMetric(openConnections, prometheus.GaugeValue, float64(stats.Connections))
+	for reason, count := range stats.Refused {
+		out <- prometheus.MustNewConstMetric(refusedConnections, prometheus.CounterValue, float64(count), reason)
+	}
+}
+
+func (m *metrics) listen(l *connlimit.Listener) {
+	m.connections.mu.Lock()
+	defer m.connections.mu.Unlock()
+	m.connections.listeners = append(m.connections.listeners, l)
 }

@@ -209,28 +209,10 @@ var stalls = []stall{
 		wait()
 		return failing("the peer does not")
 	}},
-	{name: "floods heartbeats", do: func(t *testing.T, s *stalled) (snapshot.PeerState, []string) {
-		s.open(t)
-		wait := s.flood(func(int) *wire.ReplicationMessage { return heartbeat() })
-		pass(15 * time.Second)
-		s.others.fine(t, "during the flood")
-		s.shows(t, s.east.Status("stalled").State, "messages of the peer mean nothing here and were passed over")
-		s.ends(2 * time.Minute)
-		wait()
-		return failing("no round trip for 1m0s: the peer does not answer")
-	}},
-	{name: "floods ACKs", do: func(t *testing.T, s *stalled) (snapshot.PeerState, []string) {
-		s.open(t)
-		wait := s.flood(func(n int) *wire.ReplicationMessage {
-			return request(&wire.Request{ResourceURL: wire.TypeService, ResponseNonce: fmt.Sprint("x", n)})
-		})
-		pass(15 * time.Second)
-		s.others.fine(t, "during the flood")
-		s.shows(t, s.east.Status("stalled").State, "messages of the peer mean nothing here and were passed over")
-		s.ends(2 * time.Minute)
-		wait()
-		return failing("no round trip for 1m0s: the peer does not answer")
-	}},
+	{name: "floods heartbeats", do: meaningless(func(int) *wire.ReplicationMessage { return heartbeat() })},
+	{name: "floods ACKs", do: meaningless(func(n int) *wire.ReplicationMessage {
+		return request(&wire.Request{ResourceURL: wire.TypeService, ResponseNonce: fmt.Sprint("x", n)})
+	})},
 	{name: "changes a resource without end", do: func(t *testing.T, s *stalled) (snapshot.PeerState, []string) {
 		s.open(t)
 		began := time.Now()
@@ -259,4 +241,18 @@ var stalls = []stall{
 		s.keptDB(t)
 		return active()
 	}},
+}
+
+// meaningless floods the stream with messages that ask for nothing and bring nothing.
+func meaningless(message func(n int) *wire.ReplicationMessage) func(*testing.T, *stalled) (snapshot.PeerState, []string) {
+	return func(t *testing.T, s *stalled) (snapshot.PeerState, []string) {
+		s.open(t)
+		wait := s.flood(message)
+		pass(15 * time.Second)
+		s.others.fine(t, "during the flood")
+		s.shows(t, s.east.Status("stalled").State, "messages of the peer mean nothing here and were passed over")
+		s.ends(2 * time.Minute)
+		wait()
+		return failing("no round trip for 1m0s: the peer does not answer")
+	}
 }

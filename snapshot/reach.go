@@ -19,9 +19,6 @@ type Reach struct {
 // ReachOf tells whether a service of ours can be reached: by its sidecars.
 func ReachOf(w *World, service string) Reach { return reachOf(plain(w), setKey{service: service}) }
 
-// ReachOfPeer tells whether the gateways of a peer can be dialled.
-func ReachOfPeer(w *World, peer string) Reach { return reachOf(plain(w), setKey{peer: peer}) }
-
 func reachOf(r *reader, key setKey) Reach {
 	set := endpointSet(r, key)
 	reach := Reach{Addresses: len(set.Endpoints)}

@@ -7,10 +7,9 @@ import (
 	"github.com/isthmus-mesh/isthmus/config"
 )
 
-// TestRestoreRetiresPeeringTokens: a peering token that a backup holds unused is not good after a restore, whether the running server knows it or not.
-func TestRestoreRetiresPeeringTokens(t *testing.T) {
-	cfg := planeConfig(t)
-	p := opened(t, cfg)
+// backupWithToken returns a backup that holds an unused peering token.
+func backupWithToken(t *testing.T, p *plane) []byte {
+	t.Helper()
 	if _, err := p.peering.GenerateToken(t.Context(), config.TokenRequest{Peer: "east"}); err != nil {
 		t.Fatal(err)
 	}
@@ -18,11 +17,19 @@ func TestRestoreRetiresPeeringTokens(t *testing.T) {
 	if err := p.store.Snapshot(&backup); err != nil {
 		t.Fatal(err)
 	}
+	return backup.Bytes()
+}
+
+// TestRestoreRetiresPeeringTokens: a peering token that a backup holds unused is not good after a restore, whether the running server knows it or not.
+func TestRestoreRetiresPeeringTokens(t *testing.T) {
+	cfg := planeConfig(t)
+	p := opened(t, cfg)
+	backup := backupWithToken(t, p)
 	empty := planeConfig(t)
 	for name, restoring := range map[string]config.Server{"the same server": cfg, "an empty one": empty} {
 		_ = p.close()
 		p = opened(t, restoring)
-		if _, err := p.store.Restore(t.Context(), bytes.NewReader(backup.Bytes())); err != nil {
+		if _, err := p.store.Restore(t.Context(), bytes.NewReader(backup)); err != nil {
 			t.Fatal(err)
 		}
 		_ = p.close()
@@ -37,18 +44,12 @@ func TestRestoreRetiresPeeringTokens(t *testing.T) {
 func TestRestoreKeepsWhatIsKnownOfPeeringTokens(t *testing.T) {
 	cfg := planeConfig(t)
 	p := opened(t, cfg)
-	if _, err := p.peering.GenerateToken(t.Context(), config.TokenRequest{Peer: "east"}); err != nil {
-		t.Fatal(err)
-	}
-	var backup bytes.Buffer
-	if err := p.store.Snapshot(&backup); err != nil {
-		t.Fatal(err)
-	}
+	backup := backupWithToken(t, p)
 	if err := p.peering.RevokeToken(t.Context(), p.peering.Tokens()[0].ID); err != nil {
 		t.Fatal(err)
 	}
 	known := p.peering.Tokens()[0]
-	if _, err := p.store.Restore(t.Context(), &backup); err != nil {
+	if _, err := p.store.Restore(t.Context(), bytes.NewReader(backup)); err != nil {
 		t.Fatal(err)
 	}
 	_ = p.close()

@@ -79,7 +79,7 @@ func TestStrangers(t *testing.T) {
 		require.Equal(t, 2, countEnded(strangers...), "the one beyond the share of its address and the one beyond all")
 		require.Equal(t, 2, countEnded(strangers[3], strangers[5]))
 		require.Equal(t, Stats{9, 4, map[string]uint64{Full: 1, Address: 1}}, Sum([]*Listener{l}))
-		time.Sleep(10 * time.Second)
+		<-time.After(10 * time.Second)
 		synctest.Wait()
 		require.Equal(t, 6, countEnded(strangers...), "their time is over")
 		require.Zero(t, countEnded(known...))

@@ -20,13 +20,7 @@ func TestConsulOfThreeServers(t *testing.T) {
 	leads := slices.IndexFunc(servers, func(c *lab.Consul) bool { return c.Host.WAN == servers[0].Leader() })
 	leader, front := servers[leads], servers[(leads+1)%3] // the operator asks a server that stays
 	consul := serverSide(l, "beta", front)
-	dialer, acceptor := isthmusSide(l, "alpha"), isthmusSide(l, "gamma")
-	for _, s := range []*side{consul, dialer, acceptor} {
-		s.announce()
-	}
-	consul.export(dialer.name, acceptor.name)
-	dialer.export(consul.name)
-	acceptor.export(consul.name)
+	dialer, acceptor := exchanging(l, consul)
 	took("started")
 	peerSides(consul, dialer)
 	took("the leader found among the servers")
@@ -120,13 +114,7 @@ func TestConsul113WithTLS(t *testing.T) {
 	consul := serverSide(l, "beta", l.ConsulWith("beta", lab.Consul113, map[string]any{
 		"tls": map[string]any{"grpc": map[string]any{"ca_file": ca, "cert_file": certificate, "key_file": key}},
 	}))
-	dialer, acceptor := isthmusSide(l, "alpha"), isthmusSide(l, "gamma")
-	for _, s := range []*side{consul, dialer, acceptor} {
-		s.announce()
-	}
-	consul.export(dialer.name, acceptor.name)
-	dialer.export(consul.name)
-	acceptor.export(consul.name)
+	dialer, acceptor := exchanging(l, consul)
 	took("started")
 	peerSides(consul, dialer)
 	peerSides(acceptor, consul)
@@ -216,4 +204,17 @@ func (s *side) addresses(peer *side) []string {
 		s.T.Fatal(err)
 	}
 	return answer.PeerServerAddresses
+}
+
+// exchanging starts an isthmus that is to dial a Consul and one that is to be dialled by it. All three have a service, which
+// the Consul exports to both and both to the Consul.
+func exchanging(l *lab.Lab, consul *side) (dialer, acceptor *side) {
+	dialer, acceptor = isthmusSide(l, "alpha"), isthmusSide(l, "gamma")
+	for _, s := range []*side{consul, dialer, acceptor} {
+		s.announce()
+	}
+	consul.export(dialer.name, acceptor.name)
+	dialer.export(consul.name)
+	acceptor.export(consul.name)
+	return dialer, acceptor
 }
